@@ -1,0 +1,207 @@
+"""A message's metadata in NATS headers: CloudEvents 1.0 binary mode, trace context and our own four.
+
+`encode` and `decode` are pure and inverse. A stored message without headers is accepted: what is missing is
+derived from the stored message itself, so that every reader derives the same (`id` = `<stream>-<sequence>`,
+`time` = the server's, trace = blake2b of the task).
+
+Sources: CloudEvents NATS protocol binding 1.0 (attributes as `ce-` headers), W3C Trace Context.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Final
+from urllib.parse import quote, unquote
+
+from contracts import subjects
+from contracts.events import EVENTS
+from contracts.message import ContractError, Message
+
+MSG_ID: Final = "Nats-Msg-Id"
+TRACEPARENT: Final = "traceparent"
+WORKSPACE: Final = "mesh-workspace"
+CORRELATION: Final = "mesh-correlation-id"
+CAUSATION: Final = "mesh-causation-id"
+DEADLINE: Final = "mesh-deadline"
+
+_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
+_SCHEMA = re.compile(r"urn:mlmesh:([A-Za-z]+):(\d+)(?:\.\d+)*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metadata:
+    """Everything about a message that is not in its body."""
+
+    id: str
+    """Unique a message and the same in every retry; also Nats-Msg-Id."""
+    type: str
+    """`mlmesh.task.submitted`."""
+    source: str
+    """`urn:mlmesh:<service>`."""
+    time: datetime
+    """UTC."""
+    schema: str
+    """`urn:mlmesh:<Message>:<major>`."""
+    task: str = ""
+    """ce-subject and correlation id."""
+    traceparent: str = ""
+    """W3C trace context of the publisher."""
+    causation: str = ""
+    """Id of the message that led to this one."""
+    workspace: str = ""
+    """The workspace concerned."""
+    deadline: str = ""
+    """RFC 3339 UTC."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """A message as a stream holds it."""
+
+    stream: str
+    seq: int
+    subject: str
+    time: datetime
+    headers: Mapping[str, str]
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskEvent:
+    """A decoded event of a task. `body` is None for an event that cannot be read: it changes nothing."""
+
+    seq: int
+    event: str
+    agent: str
+    metadata: Metadata
+    body: Message | None
+    problem: str = ""
+
+
+def encode(metadata: Metadata) -> dict[str, str]:
+    """Headers for `metadata`. Values are percent-encoded where NATS headers could not carry them."""
+    optional = {
+        "ce-subject": metadata.task,
+        CORRELATION: metadata.task,
+        CAUSATION: metadata.causation,
+        TRACEPARENT: metadata.traceparent,
+        WORKSPACE: metadata.workspace,
+        DEADLINE: metadata.deadline,
+    }
+    return {
+        MSG_ID: _safe(metadata.id),
+        "ce-specversion": "1.0",
+        "ce-id": _safe(metadata.id),
+        "ce-type": metadata.type,
+        "ce-source": metadata.source,
+        "ce-time": metadata.time.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "ce-dataschema": metadata.schema,
+        "content-type": "application/json",
+        **{name: _safe(value) for name, value in optional.items() if value},
+    }
+
+
+def decode(stored: Stored, *, message: type[Message], task: str = "") -> Metadata:
+    """Metadata of a stored message; ContractError for headers that contradict the mesh's contract.
+
+    Raises: ContractError for another specversion, an unknown message or an unknown major version.
+    """
+    headers = {name.lower(): value for name, value in stored.headers.items()}
+    version = headers.get("ce-specversion", "1.0")
+    if version != "1.0":
+        raise ContractError(f"ce-specversion {version!r} is not 1.0")
+    schema = headers.get("ce-dataschema", message.data_schema())
+    _check_schema(schema, message)
+    derived = f"{stored.stream}-{stored.seq}"
+    return Metadata(
+        id=unquote(headers.get("ce-id") or headers.get(MSG_ID.lower()) or derived),
+        type=headers.get("ce-type", ""),
+        source=headers.get("ce-source", ""),
+        time=_time(headers.get("ce-time"), stored.time),
+        schema=schema,
+        task=task or unquote(headers.get("ce-subject", "")),
+        traceparent=traceparent(headers.get(TRACEPARENT, ""), task or derived),
+        causation=unquote(headers.get(CAUSATION, "")),
+        workspace=unquote(headers.get(WORKSPACE, "")),
+        deadline=headers.get(DEADLINE, ""),
+    )
+
+
+def decode_event(stored: Stored) -> TaskEvent:
+    """The task event in a stored message of TASKS.
+
+    Raises: SubjectError for a subject that is no task's; ContractError for an unknown event, headers or body.
+    """
+    place = subjects.parse_task_event(stored.subject)
+    model = EVENTS.get(place.event)
+    if model is None:
+        raise ContractError(f"no event is named {place.event!r}; known are {', '.join(EVENTS)}")
+    metadata = decode(stored, message=model, task=place.task)
+    return TaskEvent(
+        seq=stored.seq, event=place.event, agent=place.agent, metadata=metadata, body=model.from_bytes(stored.data)
+    )
+
+
+def read_event(stored: Stored) -> TaskEvent:
+    """As `decode_event`, but an event that cannot be read comes back with `body` None and its problem."""
+    try:
+        return decode_event(stored)
+    except (ContractError, subjects.SubjectError) as error:
+        parts = [*stored.subject.split("."), "", "", "", "", ""]
+        metadata = Metadata(
+            id=f"{stored.stream}-{stored.seq}", type="", source="", time=stored.time, schema="", task=parts[2]
+        )
+        return TaskEvent(
+            seq=stored.seq, event=parts[3], agent=parts[4], metadata=metadata, body=None, problem=str(error)
+        )
+
+
+def traceparent(header: str, task: str) -> str:
+    """The header where it is valid, else one derived from the task, the same for every reader."""
+    if _TRACEPARENT.fullmatch(header):
+        return header
+    return f"00-{trace_id(task)}-{root_span_id(task)}-01"
+
+
+def trace_id(task: str) -> str:
+    """32 hex digits: blake2b-128 of the task id."""
+    return blake2b(task.encode(), digest_size=16).hexdigest()
+
+
+def root_span_id(task: str) -> str:
+    """16 hex digits reserved for the task's root span."""
+    return blake2b(f"root/{task}".encode(), digest_size=8).hexdigest()
+
+
+def split_traceparent(header: str) -> tuple[str, str] | None:
+    """(trace id, span id) of a valid traceparent, else None."""
+    match = _TRACEPARENT.fullmatch(header)
+    return (match.group(1), match.group(2)) if match else None
+
+
+def _check_schema(schema: str, message: type[Message]) -> None:
+    match = _SCHEMA.fullmatch(schema)
+    if match is None or match.group(1) != message.__name__:
+        raise ContractError(f"ce-dataschema {schema!r} is not {message.data_schema()!r}")
+    if int(match.group(2)) not in {message.major, message.major - 1}:
+        raise ContractError(
+            f"major version {match.group(2)} of {message.__name__} is unknown here; this reads {message.major}"
+            f" and the one before: upgrade the reader"
+        )
+
+
+def _time(text: str | None, fallback: datetime) -> datetime:
+    if not text:
+        return fallback
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return fallback
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _safe(value: str) -> str:
+    """NATS headers hold no line breaks and, across clients, only ASCII: anything else is percent-encoded."""
+    return quote(value, safe="/:._-@+=,;!$&'()*~ #?[]|<>{}^`\"\\")

@@ -1,0 +1,157 @@
+"""Every subject, stream, durable and bucket name of the mesh, with one builder and one parser.
+
+Owns the grammar: nothing else in the project concatenates a subject. Agent names may hold any character;
+in a subject they are one token, so whatever NATS would read as structure is percent-encoded.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote
+
+TASKS: Final = "TASKS"
+WORK: Final = "WORK"
+REPORTS: Final = "REPORTS"
+SYSTEMS: Final = "SYSTEMS"
+DEAD: Final = "DEAD"
+ADVISORIES: Final = "ADVISORIES"
+STREAMS: Final = (TASKS, WORK, REPORTS, SYSTEMS, DEAD, ADVISORIES)
+
+AGENTS_BUCKET: Final = "mesh-agents"
+PAYLOADS_BUCKET: Final = "mesh-payloads"
+
+CONTEXT_MANAGER: Final = "context-manager"
+ML_ENGINEER: Final = "ml-engineer"
+SUMMARIZER: Final = "summarizer"
+GATEWAY: Final = "gateway"
+SERVICES: Final = (CONTEXT_MANAGER, ML_ENGINEER, SUMMARIZER, GATEWAY)
+
+SYSTEMS_DURABLE: Final = "ml-engineer-systems"
+"""Durable of the ml-engineer on SYSTEMS."""
+
+WAKING: Final = ("submitted", "answered", "approved", "cancel-requested", "timeout", "redriven", "summarised")
+"""Events that ring the agent's doorbell: each has a subject transform TASKS -> WORK."""
+
+CONTEXT_REQUESTS: Final = "mesh.context"
+REPORTS_PREFIX: Final = "mesh.report"
+
+TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_PLAIN = re.compile(r"[A-Za-z0-9_-]")
+
+
+class SubjectError(ValueError):
+    """A subject or a token that is not of the mesh's grammar."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSubject:
+    """The parts of `mesh.task.<task>.<event>.<agent>`."""
+
+    task: str
+    event: str
+    agent: str
+
+
+def token(name: str) -> str:
+    """One subject token for any agent name; `name_of` is the inverse."""
+    if not name:
+        raise SubjectError("a subject token cannot be empty")
+    return "".join(char if _PLAIN.match(char) else "".join(f"%{byte:02X}" for byte in char.encode()) for char in name)
+
+
+def name_of(encoded: str) -> str:
+    """The agent name that `token` made this token from."""
+    return unquote(encoded)
+
+
+def checked_task_id(task: str) -> str:
+    """The id itself, or SubjectError when it is not `[A-Za-z0-9_-]{1,64}`."""
+    if not TASK_ID.fullmatch(task):
+        raise SubjectError(f"task id {task!r} is not 1 to 64 letters, digits, _ or -")
+    return task
+
+
+def task_event(task: str, event: str, agent: str) -> str:
+    """`mesh.task.<task>.<event>.<agent>`."""
+    return f"mesh.task.{checked_task_id(task)}.{event}.{token(agent)}"
+
+
+def task_history(task: str) -> str:
+    """The filter that selects every event of one task."""
+    return f"mesh.task.{checked_task_id(task)}.>"
+
+
+def parse_task_event(subject: str) -> TaskSubject:
+    """The inverse of `task_event`; SubjectError for anything else."""
+    parts = subject.split(".")
+    if len(parts) != 5 or parts[:2] != ["mesh", "task"]:
+        raise SubjectError(f"subject {subject!r} is not mesh.task.<task>.<event>.<agent>")
+    return TaskSubject(task=checked_task_id(parts[2]), event=parts[3], agent=name_of(parts[4]))
+
+
+def work_item(agent: str, task: str) -> str:
+    """`mesh.work.<agent>.<task>`: the doorbell."""
+    return f"mesh.work.{token(agent)}.{checked_task_id(task)}"
+
+
+def work_of(agent: str) -> str:
+    """The filter of an agent's durable on WORK."""
+    return f"mesh.work.{token(agent)}.>"
+
+
+def parse_work_item(subject: str) -> tuple[str, str]:
+    """(agent, task) of a doorbell's subject; SubjectError for anything else."""
+    parts = subject.split(".")
+    if len(parts) != 4 or parts[:2] != ["mesh", "work"]:
+        raise SubjectError(f"subject {subject!r} is not mesh.work.<agent>.<task>")
+    return name_of(parts[2]), checked_task_id(parts[3])
+
+
+def timer(task: str, name: str) -> str:
+    """`mesh.timer.<task>.<name>`: where a scheduled timeout is kept until it is due."""
+    return f"mesh.timer.{checked_task_id(task)}.{token(name)}"
+
+
+def report(agent: str) -> str:
+    """`mesh.report.<agent>`."""
+    return f"{REPORTS_PREFIX}.{token(agent)}"
+
+
+def parse_report(subject: str) -> str:
+    """The agent of `mesh.report.<agent>`; SubjectError for anything else."""
+    parts = subject.split(".")
+    if len(parts) != 3 or parts[:2] != ["mesh", "report"]:
+        raise SubjectError(f"subject {subject!r} is not mesh.report.<agent>")
+    return name_of(parts[2])
+
+
+def system_event(system: str, event: str) -> str:
+    """`mesh.system.<system>.<event>`."""
+    return f"mesh.system.{token(system)}.{event}"
+
+
+def live(task: str) -> str:
+    """`mesh.live.<task>`: core NATS, not stored."""
+    return f"mesh.live.{checked_task_id(task)}"
+
+
+def dead(durable: str) -> str:
+    """`mesh.dead.<durable>`."""
+    return f"mesh.dead.{token(durable)}"
+
+
+def context_request(request_type: str) -> str:
+    """The endpoint that answers a request type: `get_<facet>_context` is a briefing."""
+    endpoint = "get_task_briefing" if request_type.endswith("_context") else request_type
+    return f"{CONTEXT_REQUESTS}.{endpoint.replace('_', '-')}"
+
+
+def waking_transforms() -> tuple[tuple[str, str], ...]:
+    """(source, destination) pairs that turn waking events into doorbells."""
+    to_agent = tuple((f"mesh.task.*.{event}.*", "mesh.work.{{wildcard(2)}}.{{wildcard(1)}}") for event in WAKING)
+    return (*to_agent, ("mesh.task.*.reported.*", f"mesh.work.{SUMMARIZER}.{{{{wildcard(1)}}}}"))
+
+
+def report_transform() -> tuple[str, str]:
+    """(source, destination) that copies a task's report to REPORTS."""
+    return ("mesh.task.*.reported.*", f"{REPORTS_PREFIX}.{{{{wildcard(2)}}}}")

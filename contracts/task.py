@@ -1,0 +1,260 @@
+"""A task's life: the pure `transition(state, event)` that is the only definition of what events mean.
+
+Status is replay and fold: nothing else stores it. States are A2A's (submitted, working, input-required,
+completed, failed, canceled). What comes after the final event stays in the stream and changes nothing; so do
+answers to a task that is over, timers of questions that were answered, and a second `submitted`.
+
+The executor's rules (who may claim, what a doorbell means) read the same fold: `decide`.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Literal, cast
+
+from contracts.briefing import Briefing
+from contracts.envelope import TaskEvent, root_span_id, split_traceparent, trace_id
+from contracts.events import (
+    AnswerValue,
+    Approved,
+    Canceled,
+    CancelRequested,
+    Completed,
+    Delivered,
+    DesignProposed,
+    Failed,
+    Final,
+    Progressed,
+    Question,
+    QuestionsAnswered,
+    QuestionsAsked,
+    Redriven,
+    Released,
+    StepRecorded,
+    TaskSubmitted,
+    TimedOut,
+    Working,
+)
+from contracts.report import ActivityReport
+from contracts.subjects import WAKING
+from contracts.summary import Summary
+
+Status = Literal["unknown", "submitted", "working", "input-required", "completed", "failed", "canceled"]
+Waiting = Literal["answers", "approval", "summary"]
+Timer = Literal["answers", "approval", "summary", "deadline"]
+
+FINAL_EVENTS = ("completed", "failed", "canceled")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An open activation: the `working` event that opened it."""
+
+    seq: int
+    """Its TASKS sequence: the fencing token."""
+    executor: str
+    event_seq: int
+    work_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskState:
+    """The fold of a task's history."""
+
+    task: str
+    agent: str = ""
+    first_seq: int = 0
+    last_seq: int = 0
+    """Sequence of the newest event, meaningful or not: what compare-and-set expects."""
+    closed_seq: int = 0
+    """Sequence of the last closing event: every earlier waking event has been taken in."""
+    claim: Claim | None = None
+    pending: tuple[int, ...] = ()
+    """Waking events that no closing event has taken in."""
+    request: TaskSubmitted | None = None
+    workspace: str = ""
+    trace_id: str = ""
+    root_parent: str = ""
+    """Span id of the submitter, when there was one."""
+    submitted_at: datetime | None = None
+    ended_at: datetime | None = None
+    briefing: Briefing | None = None
+    asked: QuestionsAsked | None = None
+    answers: Mapping[str, AnswerValue] = field(default_factory=dict[str, AnswerValue])
+    design: DesignProposed | None = None
+    approval: Approved | None = None
+    steps: Mapping[str, StepRecorded] = field(default_factory=dict[str, StepRecorded])
+    progress: Progressed | None = None
+    delivered: Delivered | None = None
+    report: ActivityReport | None = None
+    summary: Summary | None = None
+    cancel: CancelRequested | None = None
+    timeouts: frozenset[str] = frozenset()
+    redriven: frozenset[int] = frozenset()
+    """Sequences of `redriven` events: these doorbells take over whoever holds the task."""
+    final: Final | None = None
+    final_event: str = ""
+
+    @property
+    def root_span_id(self) -> str:
+        """The span id reserved for the root span of the task."""
+        return root_span_id(self.task)
+
+    @property
+    def open_questions(self) -> tuple[Question, ...]:
+        """Questions that nobody has answered."""
+        if self.asked is None:
+            return ()
+        return tuple(question for question in self.asked.questions if question.id not in self.answers)
+
+    @property
+    def waiting(self) -> Waiting | None:
+        """What the task waits for, whoever holds it."""
+        if self.final is not None:
+            return None
+        if self.report is not None:
+            return None if self.summary is not None or "summary" in self.timeouts else "summary"
+        if self.open_questions:
+            return "answers"
+        if self.design is not None and self.design.awaits_approval and self.approval is None:
+            return "approval"
+        return None
+
+    @property
+    def status(self) -> Status:
+        """A2A's state."""
+        if self.final is not None:
+            return cast("Status", self.final_event)
+        if self.first_seq == 0:
+            return "unknown"
+        if self.waiting in {"answers", "approval"} and self.claim is None:
+            return "input-required"
+        return "submitted" if self.closed_seq == 0 and self.claim is None else "working"
+
+    @property
+    def needs_doorbell(self) -> bool:
+        """True when the task can only go on if an item for it stands in WORK."""
+        return self.final is None and (self.claim is not None or bool(self.pending))
+
+
+def fold(task: str, events: Iterable[TaskEvent]) -> TaskState:
+    """The state after these events, in the order of their sequences."""
+    state = TaskState(task)
+    for event in events:
+        state = transition(state, event)
+    return state
+
+
+def transition(state: TaskState, event: TaskEvent) -> TaskState:
+    """The state after one more event. An event at or before `last_seq` was seen already: nothing changes."""
+    if event.seq <= state.last_seq:
+        return state
+    state = replace(state, last_seq=event.seq, first_seq=state.first_seq or event.seq)
+    if state.final is not None or event.body is None:
+        return state
+    if event.event != "submitted" and state.request is None and event.event not in FINAL_EVENTS:
+        return state
+    changed = _apply(state, event)
+    if event.event in WAKING and changed is not state:
+        changed = replace(changed, pending=(*changed.pending, event.seq))
+    if _closes(event):
+        changed = replace(changed, closed_seq=event.seq, claim=None, pending=())
+    return changed
+
+
+def _closes(event: TaskEvent) -> bool:
+    """Closing events end an activation: whatever woke the agent before them has been taken in."""
+    match event.body:
+        case QuestionsAsked() | ActivityReport() | Released() | Final():
+            return True
+        case DesignProposed(awaits_approval=waits):
+            return waits
+        case _:
+            return False
+
+
+def _apply(state: TaskState, event: TaskEvent) -> TaskState:  # noqa: C901, PLR0911, PLR0912 - the table of meanings
+    match event.body:
+        case TaskSubmitted() as body:
+            return _submitted(state, event, body)
+        case Working() as body:
+            return replace(state, claim=Claim(event.seq, body.executor, body.event_seq, body.work_seq))
+        case Briefing() as body:
+            return replace(state, briefing=body)
+        case QuestionsAsked() as body:
+            return replace(state, asked=body, timeouts=state.timeouts - {"answers"})
+        case QuestionsAnswered(answers=answers):
+            return replace(state, answers={**state.answers, **{a.question_id: a.value for a in answers}})
+        case DesignProposed() as body:
+            return replace(state, design=body, approval=None, timeouts=state.timeouts - {"approval"})
+        case Approved() as body:
+            return _approved(state, body)
+        case StepRecorded() as body:
+            return replace(state, steps={**state.steps, body.name: body})
+        case Progressed() as body:
+            return replace(state, progress=body)
+        case Delivered() as body:
+            return replace(state, delivered=body)
+        case ActivityReport() as body:
+            return replace(state, report=body)
+        case Summary() as body:
+            return replace(state, summary=body) if state.report is not None and state.summary is None else state
+        case TimedOut(timer=timer):
+            return _timed_out(state, timer)
+        case CancelRequested() as body:
+            return replace(state, cancel=body)
+        case Redriven():
+            return replace(state, redriven=state.redriven | {event.seq})
+        case Completed() | Failed() | Canceled() as body:
+            return replace(state, final=body, final_event=event.event, ended_at=event.metadata.time)
+        case _:
+            return state
+
+
+def _submitted(state: TaskState, event: TaskEvent, body: TaskSubmitted) -> TaskState:
+    """The first `submitted` opens the task; another one is refused by the gateway and means nothing here."""
+    if state.request is not None:
+        return state
+    spans = split_traceparent(event.metadata.traceparent)
+    derived = (trace_id(state.task), root_span_id(state.task))
+    return replace(
+        state,
+        agent=event.agent,
+        request=body,
+        workspace=body.workspace or event.metadata.workspace,
+        submitted_at=event.metadata.time,
+        trace_id=spans[0] if spans else derived[0],
+        root_parent=spans[1] if spans and spans != derived else "",
+        answers={answer.question_id: answer.value for answer in body.answers},
+    )
+
+
+def _approved(state: TaskState, body: Approved) -> TaskState:
+    """A decision counts for the design that was read: another digest is a decision on something else."""
+    design = state.design
+    if design is None or not design.awaits_approval or (body.design_digest and body.design_digest != design.digest):
+        return state
+    return replace(state, approval=body)
+
+
+def _timed_out(state: TaskState, timer: str) -> TaskState:
+    """A timer counts while the task waits for what it guards; the deadline always counts."""
+    if timer in {"deadline", state.waiting}:
+        return replace(state, timeouts=state.timeouts | {timer})
+    return state
+
+
+Decision = Literal["done", "running", "claim"]
+
+
+def decide(state: TaskState, *, event_seq: int, work_seq: int) -> Decision:
+    """What a doorbell means for the executor that heard it.
+
+    `done`: nothing to do, acknowledge. `running`: the open activation folds the event, acknowledge. `claim`:
+    append `working` by compare-and-set; the same WORK sequence again is a takeover of an executor that died.
+    """
+    if state.request is None or state.final is not None or event_seq < state.closed_seq:
+        return "done"
+    if state.claim is not None and state.claim.work_seq != work_seq and event_seq not in state.redriven:
+        return "running"
+    return "claim"

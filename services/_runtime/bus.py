@@ -1,0 +1,491 @@
+"""The bus: the one place that talks NATS. Publish with compare-and-set, read histories, timers, objects.
+
+What callers can rely on:
+- a publish to a stream is stored once or raises: every try carries the same message id, a try without an
+  answer is repeated until `bus_patience_s` is over, and a duplicate counts as stored;
+- compare-and-set is checked before the message id: `WrongSequence` after a lost answer can mean that one's own
+  message is there (the journal looks for its id);
+- a forbidden subject raises `Forbidden` at once instead of timing out;
+- bodies over `claim_check_bytes` travel through the object store, readers get them back whole.
+
+Left out: consuming (consumer.py), what events mean (contracts/task.py).
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import random
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final, TypeVar
+
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js.errors import NotFoundError, ObjectNotFoundError
+
+from contracts import subjects
+from contracts.envelope import MSG_ID, Stored
+from services._runtime.errors import BusUnavailable, Forbidden, Malformed, Misconfigured, TooLarge, WrongSequence
+from services._runtime.settings import Settings
+
+EXPECTED_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
+EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
+CLAIM_CHECK: Final = "mesh-claim-check"
+SCHEDULE: Final = "Nats-Schedule"
+SCHEDULE_TARGET: Final = "Nats-Schedule-Target"
+
+API_LEVEL: Final = 4
+"""JetStream API level of nats-server 2.14: older servers silently ignore schedules and atomic batches."""
+_WRONG_SEQUENCE: Final = {10071, 10164}
+_STORE_FULL: Final = {10023, 10047, 10077, 10122}
+"""Insufficient resources, no storage left, maximum bytes, store failed: may pass."""
+_HEADROOM: Final = 4096
+"""Bytes of max_payload kept free: the client's own check ignores headers and then loses the connection."""
+_BATCH: Final = 256
+_RECONNECT_S: Final = 0.5
+_DENIED = re.compile(r'[Pp]ermissions [Vv]iolation for (Publish|Subscription) to "?([^"\s]+)"?')
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The server's word that a message is stored."""
+
+    stream: str
+    seq: int
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """Compare-and-set: the newest message on `filter` must have this sequence (0: there is none)."""
+
+    filter: str
+    seq: int
+
+
+@dataclass(slots=True)
+class _Waiter:
+    subject: str
+    answer: asyncio.Future[Msg]
+
+
+@dataclass(slots=True)
+class Bus:
+    """A connection. Made by `connect`, ended by `close`."""
+
+    client: Client
+    settings: Settings
+    service: str
+    closed: asyncio.Event
+    _inbox: str
+    _waiting: dict[str, _Waiter] = field(default_factory=dict[str, _Waiter])
+    _next: int = 0
+
+    @classmethod
+    async def connect(cls, settings: Settings, service: str, *, url: str = "") -> "Bus":
+        """A connected bus. Raises BusUnavailable without a server in time."""
+        address = url or settings.nats_url
+        client = Client()
+        bus = cls(client, settings, service, asyncio.Event(), f"_INBOX_{service}.{new_nonce()}")
+        try:
+            async with asyncio.timeout(settings.connect_timeout_s):
+                await client.connect(
+                    address,
+                    name=service,
+                    inbox_prefix=f"_INBOX_{service}".encode(),
+                    connect_timeout=2,
+                    reconnect_time_wait=_RECONNECT_S,  # pyright: ignore[reportArgumentType] - a float works
+                    max_reconnect_attempts=-1,
+                    ping_interval=10,
+                    error_cb=bus._failed,
+                    closed_cb=bus._ended,
+                    disconnected_cb=_disconnected,
+                    reconnected_cb=_reconnected,
+                )
+        except (TimeoutError, NatsError, OSError) as error:
+            with contextlib.suppress(NatsError, OSError):
+                await client.close()
+            raise BusUnavailable(
+                f"no NATS server answers at {address}: start one, or unset NATS_URL to use the embedded server"
+            ) from error
+        await client.subscribe(f"{bus._inbox}.*", cb=bus._heard)
+        return bus
+
+    async def publish(
+        self, subject: str, body: bytes, headers: Mapping[str, str], *, expect: Expect | None = None
+    ) -> Ack:
+        """Stores a message once. `headers` must hold Nats-Msg-Id: it is what makes a retry safe.
+
+        Raises: WrongSequence, TooLarge, Forbidden; BusUnavailable when patience is over: stored or not is unknown.
+        """
+        if MSG_ID not in headers:
+            raise Misconfigured(f"a message on {subject!r} has no {MSG_ID}: a retry could store it twice")
+        sent = dict(headers)
+        if len(body) > self.settings.claim_check_bytes:
+            body = await self._check_in(body)
+            sent[CLAIM_CHECK] = "1"
+        if expect is not None:
+            sent |= {EXPECTED_SEQUENCE: str(expect.seq), EXPECTED_SUBJECT: expect.filter}
+        return await self._patiently(lambda: self._store(subject, body, sent))
+
+    async def send(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> None:
+        """Publishes on core NATS: at most once, nobody may hear it."""
+        self._guard(subject, body, headers or {})
+        await self.client.publish(subject, body, headers=dict(headers) if headers else None)
+        _reraise_cancellation()
+
+    async def request(
+        self, subject: str, body: bytes, headers: Mapping[str, str] | None = None, *, timeout_s: float
+    ) -> Msg:
+        """One answer to a request. Raises BusUnavailable without a responder or an answer in time."""
+        self._guard(subject, body, headers or {})
+        message = await self._call(subject, body, headers or {}, timeout_s)
+        if (message.headers or {}).get("Status") == "503":
+            raise BusUnavailable(f"nobody answers on {subject!r}: is that service running?")
+        return message
+
+    async def history(self, task: str, *, after: int = 0) -> list[Stored]:
+        """Every stored event of a task with a sequence above `after`, in order, bodies whole."""
+        first = after + 1 if after else await self._first_sequence(task)
+        if first == 0:
+            return []
+        return await self.read(subjects.TASKS, subjects.task_history(task), first)
+
+    async def read(self, stream: str, subject_filter: str, first: int) -> list[Stored]:
+        """Messages of a stream from sequence `first` on, by batched direct get."""
+        found: list[Stored] = []
+        while True:
+            start = found[-1].seq + 1 if found else first
+            batch, pending = await self._patiently(partial(self._batch, stream, subject_filter, start))
+            found.extend(batch)
+            if not pending or not batch:
+                return found
+
+    async def get(self, stream: str, seq: int) -> Stored | None:
+        """One stored message, or None when it is gone."""
+        answer = await self._patiently(lambda: self._direct(stream, {"seq": seq}))
+        return None if answer is None else await self.whole(_stored(stream, answer))
+
+    async def subjects_of(self, stream: str, subject_filter: str) -> dict[str, int]:
+        """Subject -> number of stored messages. Makes no consumer."""
+        found: dict[str, int] = {}
+        while True:
+            page = await self.api(f"STREAM.INFO.{stream}", {"subjects_filter": subject_filter, "offset": len(found)})
+            names: dict[str, int] = page["state"].get("subjects") or {}
+            found.update(names)
+            if not names or len(found) >= page.get("total", 0):
+                return found
+
+    async def schedule(
+        self, task: str, name: str, at: datetime, *, target: str, body: bytes, headers: Mapping[str, str]
+    ) -> None:
+        """A message that the server publishes on `target` at `at`; the same name again replaces it."""
+        due = at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        await self.publish(
+            subjects.timer(task, name), body, {**headers, SCHEDULE: f"@at {due}", SCHEDULE_TARGET: target}
+        )
+
+    async def subscribe(
+        self, subject: str, heard: Callable[[Msg], Awaitable[None]], *, queue: str = ""
+    ) -> Callable[[], Awaitable[None]]:
+        """A core subscription; returns how to end it. Callbacks run one after the other: they must be short."""
+        subscription = await self.client.subscribe(subject, queue=queue, cb=heard)
+
+        async def end() -> None:
+            if not self.client.is_closed:
+                with contextlib.suppress(NatsError):
+                    await subscription.unsubscribe()
+
+        return end
+
+    async def api(self, call: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """A JetStream API call. Raises NotFoundError, Transient or Misconfigured as the server says."""
+        return await self._patiently(lambda: self._api(call, body))
+
+    async def whole(self, stored: Stored) -> Stored:
+        """The message with its real body: claim checks are redeemed. Raises Malformed for a bad claim check."""
+        if CLAIM_CHECK not in stored.headers:
+            return stored
+        return replace(stored, data=await self._redeem(stored.data))
+
+    async def flush(self) -> None:
+        """Returns when the server has seen everything that was sent."""
+        with contextlib.suppress(NatsError, asyncio.TimeoutError):
+            await self.client.flush(timeout=2)
+
+    async def close(self) -> None:
+        """Flushes and closes. `drain` is left out: it can take its whole timeout."""
+        if not self.client.is_closed:
+            if self.client.is_connected:
+                await self.flush()
+            await self.client.close()
+
+    async def _store(self, subject: str, body: bytes, headers: Mapping[str, str]) -> Ack:
+        self._guard(subject, body, headers)
+        message = await self._call(subject, body, headers, self.settings.publish_timeout_s)
+        if (message.headers or {}).get("Status") == "503":
+            raise BusUnavailable(f"no stream takes {subject!r}: are the streams provisioned, is JetStream on?")
+        answer = json.loads(message.data)
+        if "error" in answer:
+            raise _publish_error(subject, answer["error"])
+        return Ack(answer["stream"], answer["seq"], bool(answer.get("duplicate")))
+
+    async def _call(self, subject: str, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Msg:
+        """A request on our own inbox: a refusal by the server's permissions ends it at once."""
+        self._next += 1
+        token = str(self._next)
+        waiter = _Waiter(subject, asyncio.get_running_loop().create_future())
+        self._waiting[token] = waiter
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.client.publish(
+                    subject, body, reply=f"{self._inbox}.{token}", headers=dict(headers) if headers else None
+                )
+                _reraise_cancellation()
+                return await waiter.answer
+        except TimeoutError as error:
+            raise BusUnavailable(f"no answer on {subject!r} within {timeout_s:g} s") from error
+        except NatsError as error:
+            raise BusUnavailable(f"the bus is away: {error}") from error
+        finally:
+            del self._waiting[token]
+
+    async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Repeats an attempt that found the bus away, with full jitter, until patience is over."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self.settings.bus_patience_s
+        tries = 0
+        while True:
+            try:
+                return await attempt()
+            except BusUnavailable:
+                tries += 1
+                pause = random.uniform(0.02, min(2.0, 0.1 * 2**tries))  # noqa: S311 - jitter
+                if self.closed.is_set() or loop.time() + pause > until:
+                    raise
+                await asyncio.sleep(pause)
+
+    async def _api(self, call: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        message = await self._call(f"$JS.API.{call}", json.dumps(body).encode(), {}, self.settings.publish_timeout_s)
+        if (message.headers or {}).get("Status") == "503":
+            raise BusUnavailable("JetStream does not answer: is it enabled on the server?")
+        answer = json.loads(message.data)
+        if "error" in answer:
+            raise _api_error(call, answer["error"])
+        return answer
+
+    async def _first_sequence(self, task: str) -> int:
+        """Where a task's history begins; 0 when there is none.
+
+        A literal subject is found through the stream's index, a scan for the task's wildcard from sequence 1
+        is not: the first event is `submitted`, whoever it was addressed to.
+        """
+        for agent in (subjects.ML_ENGINEER, "*"):
+            wanted = f"mesh.task.{subjects.checked_task_id(task)}.submitted.{agent}"
+            answer = await self._patiently(
+                lambda name=wanted: self._direct(subjects.TASKS, {"seq": 1, "next_by_subj": name})
+            )
+            if answer is not None:
+                return int((answer.headers or {})["Nats-Sequence"])
+        return 0
+
+    async def _direct(self, stream: str, wanted: Mapping[str, Any]) -> Msg | None:
+        message = await self._call(
+            f"$JS.API.DIRECT.GET.{stream}", json.dumps(wanted).encode(), {}, self.settings.publish_timeout_s
+        )
+        status = (message.headers or {}).get("Status", "")
+        if status == "404":
+            return None
+        if status:
+            raise BusUnavailable(f"stream {stream} cannot be read: {_description(message)}")
+        return message
+
+    async def _batch(self, stream: str, subject_filter: str, first: int) -> tuple[list[Stored], int]:
+        """One batch of messages and how many are left after it."""
+        self._next += 1
+        queue: asyncio.Queue[Msg] = asyncio.Queue()
+        inbox = f"{self._inbox}.batch.{self._next}"
+        subscription = await self.client.subscribe(inbox, cb=queue.put)
+        wanted = {"seq": first, "next_by_subj": subject_filter, "batch": _BATCH}
+        try:
+            async with asyncio.timeout(self.settings.publish_timeout_s):
+                await self.client.publish(f"$JS.API.DIRECT.GET.{stream}", json.dumps(wanted).encode(), reply=inbox)
+                _reraise_cancellation()
+                found, pending = await self._collect(stream, queue)
+            return [await self.whole(stored) for stored in found], pending
+        except TimeoutError as error:
+            raise BusUnavailable(f"stream {stream} was not read in time") from error
+        except NatsError as error:
+            raise BusUnavailable(f"the bus is away: {error}") from error
+        finally:
+            with contextlib.suppress(NatsError):
+                await subscription.unsubscribe()
+
+    async def _collect(self, stream: str, queue: "asyncio.Queue[Msg]") -> tuple[list[Stored], int]:
+        found: list[Stored] = []
+        while True:
+            message = await queue.get()
+            status = (message.headers or {}).get("Status", "")
+            if status in {"204", "404"}:
+                return found, int((message.headers or {}).get("Nats-Num-Pending", 0))
+            if status:
+                raise BusUnavailable(f"stream {stream} cannot be read: {_description(message)}")
+            found.append(_stored(stream, message))
+
+    async def _check_in(self, body: bytes) -> bytes:
+        """Puts a large body into the object store under its digest; returns the claim check."""
+        digest = hashlib.sha256(body).hexdigest()
+
+        async def put() -> None:
+            store = await self.client.jetstream().object_store(subjects.PAYLOADS_BUCKET)
+            try:
+                await store.get_info(digest)
+            except ObjectNotFoundError:
+                await store.put(digest, body)
+
+        await self._patiently(lambda: _typed(put))
+        claim = {"bucket": subjects.PAYLOADS_BUCKET, "name": digest, "digest": f"sha256:{digest}", "size": len(body)}
+        return json.dumps(claim, separators=(",", ":")).encode()
+
+    async def _redeem(self, claim: bytes) -> bytes:
+        try:
+            wanted = json.loads(claim)
+            bucket, name, digest = str(wanted["bucket"]), str(wanted["name"]), str(wanted["digest"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise Malformed(f"not a claim check {{bucket, name, digest, size}}: {error}") from error
+
+        async def read() -> bytes:
+            store = await self.client.jetstream().object_store(bucket)
+            return (await store.get(name)).data or b""
+
+        try:
+            body = await self._patiently(lambda: _typed(read))
+        except (ObjectNotFoundError, NotFoundError) as error:
+            raise Malformed(f"the payload {name!r} of a claim check is not in bucket {bucket!r}") from error
+        if digest != f"sha256:{hashlib.sha256(body).hexdigest()}":
+            raise Malformed(f"the payload {name!r} is not what its claim check says: digests differ")
+        return body
+
+    async def _failed(self, error: Exception) -> None:
+        """The server's asynchronous errors: the only place where it says that a subject is forbidden."""
+        log.warning("bus.error", error=str(error) or type(error).__name__)
+        denied = _DENIED.search(str(error))
+        if denied is None:
+            return
+        action, subject = ("publish on" if "ublish" in denied.group(1) else "subscribe to"), denied.group(2)
+        for waiter in self._waiting.values():
+            if waiter.subject == subject and not waiter.answer.done():
+                waiter.answer.set_exception(Forbidden(action=action, subject=subject))
+
+    async def _heard(self, message: Msg) -> None:
+        waiter = self._waiting.get(message.subject.rsplit(".", 1)[1])
+        if waiter is not None and not waiter.answer.done():
+            waiter.answer.set_result(message)
+
+    def _guard(self, subject: str, body: bytes, headers: Mapping[str, str]) -> None:
+        size = len(body) + sum(len(name) + len(value) + 4 for name, value in headers.items())
+        limit = self.client.max_payload - _HEADROOM
+        if size > limit:
+            raise TooLarge(subject=subject, size=size, limit=limit)
+
+    async def _ended(self) -> None:
+        """The client gave up for good: the process must end, something outside starts it again."""
+        self.closed.set()
+
+
+async def check_level(bus: Bus) -> None:
+    """Raises Misconfigured when the server lacks what the mesh stands on."""
+    try:
+        about = await bus.api("INFO", {})
+    except BusUnavailable as error:
+        raise Misconfigured(
+            f"JetStream is not available at {bus.client.connected_url}: start nats-server with -js ({error})"
+        ) from error
+    api: dict[str, Any] = about.get("api") or {}
+    level = int(api.get("level", 0))
+    if level < API_LEVEL:
+        raise Misconfigured(
+            f"nats-server {bus.client.connected_server_version} has JetStream API level {level}, the mesh needs"
+            f" {API_LEVEL} (nats-server 2.14 or newer): upgrade the server"
+        )
+
+
+async def _disconnected() -> None:
+    log.warning("bus.disconnected")
+
+
+async def _reconnected() -> None:
+    log.info("bus.reconnected")
+
+
+def new_nonce() -> str:
+    """Letters and digits that no other connection has."""
+    return secrets.token_hex(8)
+
+
+async def _typed(call: Callable[[], Awaitable[T]]) -> T:
+    """Runs a call of the client library; its connection errors become ours."""
+    try:
+        return await call()
+    except (ObjectNotFoundError, NotFoundError):
+        raise
+    except (NatsError, TimeoutError, OSError) as error:
+        raise BusUnavailable(f"the bus is away: {error or type(error).__name__}") from error
+
+
+def _reraise_cancellation() -> None:
+    """The client swallows a cancellation under back-pressure: ask the task itself."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+def _publish_error(subject: str, error: Mapping[str, Any]) -> Exception:
+    code, text = int(error.get("err_code", 0)), str(error.get("description", ""))
+    if code in _WRONG_SEQUENCE:
+        return WrongSequence(f"{subject}: {text}")
+    if code in _STORE_FULL or int(error.get("code", 0)) >= 500:
+        return BusUnavailable(f"the stream cannot store {subject!r} now: {text}")
+    return Misconfigured(f"the stream refuses {subject!r}: {text} (error {code})")
+
+
+def _api_error(call: str, error: Mapping[str, Any]) -> Exception:
+    text = f"{call}: {error.get('description', '')}"
+    if int(error.get("code", 0)) == 404:
+        return NotFoundError(code=404, description=text, err_code=error.get("err_code"))
+    if int(error.get("code", 0)) >= 500:
+        return BusUnavailable(text)
+    return Misconfigured(f"{text} (error {error.get('err_code')})")
+
+
+def _description(message: Msg) -> str:
+    headers = message.headers or {}
+    return f"{headers.get('Status')} {headers.get('Description', '')}".strip()
+
+
+def _stored(stream: str, message: Msg) -> Stored:
+    headers = dict(message.headers or {})
+    return Stored(
+        stream=stream,
+        seq=int(headers.pop("Nats-Sequence")),
+        subject=headers.pop("Nats-Subject"),
+        time=moment(headers.pop("Nats-Time-Stamp")),
+        headers={name: value for name, value in headers.items() if name not in {"Nats-Stream", "Nats-Num-Pending"}},
+        data=message.data,
+    )
+
+
+def moment(text: str) -> datetime:
+    """A server's RFC 3339 time stamp, to the microsecond: Go writes nine digits."""
+    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))

@@ -1,0 +1,289 @@
+"""Our own consumers: a pull consumer that survives restarts, and an ordered one that reads a stream in order.
+
+The client library has no consume loop and its fetch stalls after restarts and cancellations. Here one pull
+with batch credits is outstanding at a time; every status decides what comes next; two missed heartbeats ask
+again. `deaf` tells readiness when nothing was heard although the connection is up.
+
+Source: NATS ADR-13 (pull consumers), ADR-17 (ordered consumer).
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC
+from typing import Any, Final
+
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js.errors import NotFoundError
+
+from contracts.envelope import Stored
+from services._runtime.bus import Bus
+from services._runtime.errors import BusUnavailable
+
+_EXPIRES_S: Final = 30.0
+_PAUSE_S: Final = {"409": 0.1, "503": 0.25}
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message given to us to process. `stored.seq` is its sequence in `stored.stream`."""
+
+    stored: Stored
+    deliveries: int
+    """1 for the first time."""
+    client: Client
+    message: Msg
+    """The client library's message: where acknowledgements go."""
+
+    @property
+    def pending(self) -> int:
+        """Messages that stood behind this one when it was given."""
+        return self.message.metadata.num_pending
+
+    async def ack(self) -> None:
+        """Done: never give it again."""
+        await self._answer(b"+ACK")
+
+    async def nak(self, delay_s: float = 0) -> None:
+        """Not now: give it again after `delay_s`."""
+        await self._answer(b"-NAK " + json.dumps({"delay": int(delay_s * 1e9)}).encode() if delay_s else b"-NAK")
+
+    async def term(self, reason: str) -> None:
+        """Never give it again: it is a dead letter by now."""
+        await self._answer(f"+TERM {reason[:200]}".encode())
+
+    async def in_progress(self) -> None:
+        """Still at work: the acknowledgement wait begins anew."""
+        await self._answer(b"+WPI")
+
+    async def _answer(self, word: bytes) -> None:
+        """An acknowledgement that gets lost means a redelivery, which the journal expects."""
+        with contextlib.suppress(NatsError):
+            await self.client.publish(self.message.reply, word)
+
+
+@dataclass(slots=True)
+class PullConsumer:
+    """Deliveries of a durable. `slots` limits how many are out at a time; `free` gives one back."""
+
+    bus: Bus
+    stream: str
+    durable: str
+    slots: int = 64
+    _queue: "asyncio.Queue[Delivery | None]" = field(default_factory=asyncio.Queue[Delivery | None])
+    _out: int = 0
+    _credit: int = 0
+    _pull: int = 0
+    _heard_at: float = 0.0
+    _inbox: str = ""
+
+    @property
+    def deaf(self) -> bool:
+        """True when two heartbeats were missed."""
+        silent = asyncio.get_running_loop().time() - self._heard_at
+        return silent > 2 * self.bus.settings.heartbeat_s + 1
+
+    async def run(self, stop: asyncio.Event) -> AsyncIterator[Delivery]:
+        """Deliveries until `stop` is set."""
+        self._inbox = self.bus.client.new_inbox()
+        end = await self.bus.subscribe(f"{self._inbox}.*", self._hear)
+        watch = asyncio.create_task(self._watch())
+        stopping = asyncio.create_task(self._end_after(stop))
+        try:
+            await self._ask()
+            while (delivery := await self._queue.get()) is not None and not stop.is_set():
+                self._out += 1
+                yield delivery
+            if delivery is not None:
+                await delivery.nak()
+        finally:
+            watch.cancel()
+            stopping.cancel()
+            await end()
+            await self._give_back()
+
+    async def free(self) -> None:
+        """One delivery is settled: there is room for another."""
+        self._out -= 1
+        if self._credit <= 0:
+            await self._ask()
+
+    async def _end_after(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._queue.put_nowait(None)
+
+    async def _give_back(self) -> None:
+        """What was delivered but not begun goes to another executor at once."""
+        while not self._queue.empty():
+            left = self._queue.get_nowait()
+            if left is not None:
+                await left.nak()
+
+    async def _ask(self) -> None:
+        credit = self.slots - self._out - self._queue.qsize()
+        if credit <= 0:
+            self._credit = 0
+            return
+        self._pull += 1
+        self._credit = credit
+        wanted = {
+            "batch": credit,
+            "expires": int(_EXPIRES_S * 1e9),
+            "idle_heartbeat": int(self.bus.settings.heartbeat_s * 1e9),
+        }
+        with contextlib.suppress(NatsError):
+            await self.bus.client.publish(
+                f"$JS.API.CONSUMER.MSG.NEXT.{self.stream}.{self.durable}",
+                json.dumps(wanted).encode(),
+                reply=f"{self._inbox}.{self._pull}",
+            )
+
+    async def _hear(self, message: Msg) -> None:
+        status = (message.headers or {}).get("Status", "") if not message.data else ""
+        if status:
+            await self._status(message, status)
+            return
+        self._heard_at = asyncio.get_running_loop().time()
+        self._credit -= 1
+        self._queue.put_nowait(Delivery(_delivered(message), message.metadata.num_delivered, self.bus.client, message))
+        if self._credit <= 0:
+            await self._ask()
+
+    async def _status(self, message: Msg, status: str) -> None:
+        if status != "503":
+            self._heard_at = asyncio.get_running_loop().time()
+        if message.subject != f"{self._inbox}.{self._pull}" or status == "100":
+            return
+        self._credit = 0
+        if status not in {"404", "408"}:
+            log.info("consumer.status", durable=self.durable, status=status, text=_text(message))
+        await asyncio.sleep(_PAUSE_S.get(status, 0))
+        await self._ask()
+
+    async def _watch(self) -> None:
+        """Asks again when nothing was heard for two heartbeats: the pull was lost with its server."""
+        loop = asyncio.get_running_loop()
+        self._heard_at = loop.time()
+        asked_at = loop.time()
+        while True:
+            await asyncio.sleep(self.bus.settings.heartbeat_s / 2)
+            if self._credit <= 0:
+                self._heard_at = loop.time()  # nothing was asked for: silence says nothing
+                continue
+            quiet_since = max(self._heard_at, asked_at)
+            if self.bus.client.is_connected and loop.time() - quiet_since > 2 * self.bus.settings.heartbeat_s:
+                log.warning("consumer.silent", durable=self.durable)
+                asked_at = loop.time()
+                await self._ask()
+
+
+@dataclass(slots=True)
+class OrderedConsumer:
+    """Every message of a stream that matches, in order, from a sequence on. Keeps nothing on the server."""
+
+    bus: Bus
+    stream: str
+    subject_filter: str
+    after: int = 0
+    """Sequence of the last message that was seen."""
+    live: bool = False
+    """True when everything that was stored at the start has been given."""
+    _pulls: PullConsumer | None = None
+
+    @property
+    def deaf(self) -> bool:
+        """True when two heartbeats were missed."""
+        return self._pulls is not None and self._pulls.deaf
+
+    async def run(self, stop: asyncio.Event) -> AsyncIterator[Stored]:
+        """Messages until `stop` is set; a consumer that the server lost is made anew after the last one seen."""
+        while not stop.is_set():
+            name = ""
+            try:
+                name = await self._create()
+                self._pulls = PullConsumer(self.bus, self.stream, name, slots=256)
+                async for stored in self._messages(self._pulls, name, stop):
+                    yield stored
+            except NotFoundError:
+                log.info("consumer.recreated", stream=self.stream, after=self.after)
+            except BusUnavailable as error:
+                log.warning("consumer.unavailable", stream=self.stream, error=str(error))
+            finally:
+                if name:
+                    await self._delete(name)
+
+    async def _messages(self, pulls: PullConsumer, name: str, stop: asyncio.Event) -> AsyncIterator[Stored]:
+        renew = asyncio.Event()
+        check = asyncio.create_task(self._alive(name, stop, renew))
+        try:
+            async for delivery in pulls.run(renew):
+                await pulls.free()
+                if delivery.stored.seq <= self.after:
+                    continue
+                self.after = delivery.stored.seq
+                self.live = self.live or delivery.pending == 0
+                yield await self.bus.whole(delivery.stored)
+        finally:
+            check.cancel()
+
+    async def _alive(self, name: str, stop: asyncio.Event, renew: asyncio.Event) -> None:
+        """Sets `renew` when the run is to end, or the server no longer knows the consumer."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), self.bus.settings.heartbeat_s)
+            if stop.is_set() or not await self._known(name):
+                renew.set()
+                return
+
+    async def _known(self, name: str) -> bool:
+        try:
+            await self.bus.api(f"CONSUMER.INFO.{self.stream}.{name}", {})
+        except NotFoundError:
+            return False
+        except BusUnavailable:
+            return True
+        return True
+
+    async def _create(self) -> str:
+        config: dict[str, Any] = {
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": self.after + 1,
+            "ack_policy": "none",
+            "max_deliver": 1,
+            "mem_storage": True,
+            "num_replicas": 1,
+            "inactive_threshold": int(30e9),
+            "filter_subject": self.subject_filter,
+        }
+        made = await self.bus.api(
+            f"CONSUMER.CREATE.{self.stream}", {"stream_name": self.stream, "config": config, "action": ""}
+        )
+        self.live = self.live or not made.get("num_pending")
+        return str(made["name"])
+
+    async def _delete(self, name: str) -> None:
+        with contextlib.suppress(NotFoundError, BusUnavailable, NatsError):
+            await self.bus.client.publish(f"$JS.API.CONSUMER.DELETE.{self.stream}.{name}", b"")
+
+
+def _delivered(message: Msg) -> Stored:
+    about = message.metadata
+    return Stored(
+        stream=about.stream,
+        seq=about.sequence.stream,
+        subject=message.subject,
+        time=about.timestamp if about.timestamp.tzinfo else about.timestamp.replace(tzinfo=UTC),
+        headers=dict(message.headers or {}),
+        data=message.data,
+    )
+
+
+def _text(message: Msg) -> str:
+    return (message.headers or {}).get("Description", "")

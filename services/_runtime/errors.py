@@ -1,0 +1,92 @@
+"""The error tree. The class decides what the worker does, so handlers raise and never acknowledge.
+
+MeshError
++-- Malformed          this message can never be processed    -> dead letter, terminate
++-- Transient          the same message may work later        -> nak with a jittered delay
+|    +-- BusUnavailable    no connection or no answer
++-- Permanent          the task cannot succeed                -> the task fails with this reason
+|    +-- TooLarge          over the server's limit
+|    +-- BudgetExceeded    tokens, cost or time used up
++-- Misconfigured      this process cannot do its work        -> exit non-zero at start
+|    +-- Forbidden         the bus refused a subject
++-- Fenced             another executor holds the task        -> stop, write nothing more
++-- WrongSequence      a compare-and-set was refused          -> fold what is new, decide again
++-- Interrupted        the task was cancelled or timed out    -> end it
+"""
+
+from typing import Literal
+
+
+class MeshError(Exception):
+    """Base of everything the mesh raises on purpose. The text says what to do."""
+
+
+class Malformed(MeshError):  # noqa: N818 - the tree reads as outcomes
+    """A message that can never be processed."""
+
+
+class Transient(MeshError):  # noqa: N818
+    """Something that may work later."""
+
+
+class BusUnavailable(Transient):
+    """The bus did not answer; whether a publish was stored is unknown."""
+
+
+class Permanent(MeshError):  # noqa: N818
+    """The task cannot succeed; the text is the reason a person can act on."""
+
+
+class TooLarge(Permanent):
+    """A message over the server's limit."""
+
+    def __init__(self, *, subject: str, size: int, limit: int) -> None:
+        super().__init__(
+            f"a message on {subject!r} has {size} bytes, over the limit of {limit}: send a reference instead,"
+            f" or raise max_payload on the server"
+        )
+        self.subject = subject
+        self.size = size
+        self.limit = limit
+
+
+class BudgetExceeded(Permanent):
+    """A limit on tokens, cost or time is used up."""
+
+
+class Misconfigured(MeshError):  # noqa: N818
+    """This process cannot do its work as configured."""
+
+
+class Forbidden(Misconfigured):
+    """The bus's permissions refuse a subject."""
+
+    def __init__(self, *, action: str, subject: str) -> None:
+        super().__init__(
+            f"the bus forbids this service to {action} {subject!r}: its user's permissions lack that subject"
+        )
+        self.action = action
+        self.subject = subject
+
+
+class Fenced(MeshError):  # noqa: N818
+    """Another executor has claimed the task since: nothing more may be written."""
+
+    def __init__(self, *, task: str, claim: int, by_work_seq: int | None) -> None:
+        super().__init__(f"claim {claim} on task {task!r} is over: another executor holds it")
+        self.task = task
+        self.claim = claim
+        self.by_work_seq = by_work_seq
+
+
+class WrongSequence(MeshError):  # noqa: N818
+    """A compare-and-set was refused: something was written in between."""
+
+
+class Interrupted(MeshError):  # noqa: N818
+    """The task must end now: somebody cancelled it, or its deadline passed."""
+
+    def __init__(self, cause: Literal["cancel", "deadline"], reason: str) -> None:
+        super().__init__(reason)
+        self.cause: Literal["cancel", "deadline"] = cause
+        self.reason = reason

@@ -1,0 +1,248 @@
+"""Durable execution: one activation of a task, fenced by its claim.
+
+`claim` applies the doorbell rules (contracts.task.decide) and opens an activation by appending `working` with
+compare-and-set. The activation then appends events and records steps. What it promises:
+
+- an executor whose task was claimed by another can write nothing more (`Fenced`);
+- a step that is recorded is not run again; kill -9 repeats at most the step in flight;
+- an append whose answer was lost is found again by its id (`<task>/<claim>/<n>`), never written twice;
+- a cancel or a deadline that arrives meanwhile raises `Interrupted` at once, also in the middle of a step.
+
+Left out: fetching and acknowledging doorbells (worker.py), what an engagement does (the service's handlers).
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import blake2b
+from typing import Final, TypeVar
+
+import structlog
+from nats.aio.msg import Msg
+from pydantic import BaseModel, JsonValue, TypeAdapter
+
+from contracts import subjects
+from contracts.envelope import MSG_ID, TaskEvent, read_event
+from contracts.events import Progressed, StepRecorded, Working
+from contracts.message import Message
+from contracts.task import FINAL_EVENTS, TaskState, Timer, decide, transition
+from services._runtime import telemetry
+from services._runtime.bus import Expect
+from services._runtime.errors import Fenced, Interrupted, WrongSequence
+from services._runtime.publisher import About, Publisher, Sent, new_id
+
+R = TypeVar("R")
+
+_PROGRESS_S: Final = 1.0
+"""Progress is stored at most once a second; what comes in between goes to `mesh.live` only."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Doorbell:
+    """A work item: look at this task."""
+
+    task: str
+    agent: str
+    event_seq: int
+    """TASKS sequence of the event that rang."""
+    work_seq: int
+    """WORK sequence of the item."""
+    deliveries: int = 1
+
+
+@dataclass(slots=True)
+class Activation:
+    """An open claim on a task. Methods raise Fenced or Interrupted as soon as either is known."""
+
+    publisher: Publisher
+    doorbell: Doorbell
+    state: TaskState
+    claim: int
+    """TASKS sequence of our `working` event."""
+    history: list[TaskEvent]
+    _events: int = 0
+    _last_id: str = ""
+    _progress_at: datetime | None = None
+    _progress_step: str = ""
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def task(self) -> str:
+        """The task's id."""
+        return self.state.task
+
+    async def append(self, event: str, body: Message, *, ending: bool = False) -> int:
+        """Stores an event of this agent; its sequence. What others wrote in between is taken in first.
+
+        Raises: Fenced; Interrupted when a cancel or the deadline was found, unless `ending`: the event is part
+        of how an interrupted task ends.
+        """
+        self._events += 1
+        message_id = f"{self.task}/{self.claim}/{self._events}"
+        about = About(task=self.task, id=message_id, causation=self._last_id, workspace=self.state.workspace)
+        async with self._lock:
+            while True:
+                self._check(ending=ending or event in FINAL_EVENTS)
+                try:
+                    sent = await self.publisher.event(
+                        event, self.state.agent, body, about, expect=Expect(self._filter, self.state.last_seq)
+                    )
+                except WrongSequence:
+                    if await self._take_in(message_id):
+                        break
+                else:
+                    # Nothing else was written since the fold: the compare-and-set proves it.
+                    self._fold(_event(sent, event, self.state.agent, body))
+                    break
+        self._last_id = message_id
+        return self.state.last_seq
+
+    async def step(self, name: str, run: Callable[[], Awaitable[R]], *, result: type[R], inputs: JsonValue = None) -> R:
+        """The recorded result of the step if the task has one for these inputs, else `run`'s, recorded.
+
+        `result` is a pydantic model or a JSON type. Effects outside the bus carry the key `effect_key(name)`.
+        """
+        adapter = TypeAdapter[R](result)
+        digest = digest_of(inputs)
+        recorded = self.state.steps.get(name)
+        if recorded is not None and recorded.input_digest == digest and recorded.outcome == "ok":
+            return adapter.validate_python(recorded.result)
+        started_at = self.publisher.clock()
+        with self.publisher.telemetry.span(
+            f"step {name}", attributes={telemetry.TASK: self.task, telemetry.STEP: name}
+        ):
+            value = await run()
+            body = StepRecorded(
+                name=name,
+                attempt=recorded.attempt + 1 if recorded else 1,
+                input_digest=digest,
+                outcome="ok",
+                result=adapter.dump_python(value, mode="json"),
+                started_at=started_at,
+                ended_at=self.publisher.clock(),
+            )
+            await self.append("step", body)
+        return value
+
+    def effect_key(self, step: str) -> str:
+        """The idempotency key of a step's effects outside the bus."""
+        return f"{self.task}/{step}"
+
+    async def progress(self, body: Progressed) -> None:
+        """Tells watchers; stored on a change of step and then at most once a second."""
+        now = self.publisher.clock()
+        fresh = self._progress_at is None or (now - self._progress_at).total_seconds() >= _PROGRESS_S
+        if body.step != self._progress_step and fresh:
+            self._progress_at, self._progress_step = now, body.step
+            await self.append("progressed", body)
+        await self.publisher.live(self.task, body)
+
+    async def timer(self, name: Timer, after_s: float) -> None:
+        """The server wakes the task with `timeout` after `after_s`, whoever lives then."""
+        about = About(task=self.task, id=f"{self.task}/{self.claim}/timer-{name}", workspace=self.state.workspace)
+        await self.publisher.timer(name, self.state.agent, after_s, about)
+
+    async def refresh(self) -> None:
+        """Takes in what others wrote. Raises Fenced or Interrupted."""
+        async with self._lock:
+            await self._take_in("")
+        self._check(ending=False)
+
+    async def watch(self) -> None:
+        """Runs until the activation must stop: raises Fenced or Interrupted. Core messages are hints to look."""
+        hint = asyncio.Event()
+
+        ours = f"{self.task}/{self.claim}/"
+
+        async def heard(message: Msg) -> None:
+            if not (message.headers or {}).get(MSG_ID, "").startswith(ours):
+                hint.set()
+
+        end = await self.publisher.bus.subscribe(self._filter, heard)
+        try:
+            while True:
+                await hint.wait()
+                hint.clear()
+                await self.refresh()
+        finally:
+            await end()
+
+    @property
+    def _filter(self) -> str:
+        return subjects.task_history(self.task)
+
+    def _check(self, *, ending: bool) -> None:
+        claim = self.state.claim
+        if self.state.final is not None or claim is None or claim.seq != self.claim:
+            raise Fenced(task=self.task, claim=self.claim, by_work_seq=claim.work_seq if claim else None)
+        if ending:
+            return
+        if self.state.cancel is not None:
+            raise Interrupted("cancel", self.state.cancel.reason or "cancelled on request")
+        if "deadline" in self.state.timeouts and self.state.report is None:
+            raise Interrupted("deadline", "the deadline passed")
+
+    async def _take_in(self, message_id: str) -> bool:
+        """Folds new events; True if our own `message_id` is among them."""
+        found = False
+        for stored in await self.publisher.bus.history(self.task, after=self.state.last_seq):
+            event = read_event(stored)
+            self._fold(event)
+            found = found or (bool(message_id) and event.metadata.id == message_id)
+        return found
+
+    def _fold(self, event: TaskEvent) -> None:
+        self.history.append(event)
+        self.state = transition(self.state, event)
+
+
+async def claim(publisher: Publisher, doorbell: Doorbell, executor: str) -> Activation | None:
+    """Opens an activation, or None when the doorbell means nothing (any more): acknowledge it.
+
+    Raises: BusUnavailable; SubjectError for a task id that is none.
+    """
+    message_id = f"{doorbell.task}/claim/{new_id()}"
+    body = Working(executor=executor, event_seq=doorbell.event_seq, work_seq=doorbell.work_seq)
+    history: list[TaskEvent] = []
+    state = TaskState(doorbell.task)
+    while True:
+        for stored in await publisher.bus.history(doorbell.task, after=state.last_seq):
+            event = read_event(stored)
+            history.append(event)
+            state = transition(state, event)
+            if event.metadata.id == message_id:
+                return Activation(publisher, doorbell, state, event.seq, history)
+        decision = decide(state, event_seq=doorbell.event_seq, work_seq=doorbell.work_seq)
+        if state.agent != doorbell.agent or decision != "claim":
+            return None
+        about = About(
+            task=doorbell.task, id=message_id, causation=_waking_id(history, doorbell), workspace=state.workspace
+        )
+        expect = Expect(subjects.task_history(doorbell.task), state.last_seq)
+        try:
+            sent = await publisher.event("working", state.agent, body, about, expect=expect)
+        except WrongSequence:
+            log.debug("journal.claim_refused", task=doorbell.task)
+        else:
+            opened = _event(sent, "working", state.agent, body)
+            return Activation(publisher, doorbell, transition(state, opened), opened.seq, [*history, opened])
+
+
+def _event(sent: Sent, event: str, agent: str, body: Message) -> TaskEvent:
+    """The event as every reader will see it."""
+    return TaskEvent(seq=sent.ack.seq, event=event, agent=agent, metadata=sent.metadata, body=body)
+
+
+def _waking_id(history: list[TaskEvent], doorbell: Doorbell) -> str:
+    return next((event.metadata.id for event in history if event.seq == doorbell.event_seq), "")
+
+
+def digest_of(value: JsonValue | BaseModel) -> str:
+    """blake2b-128 of canonical JSON: the identity of a step's inputs or of a design."""
+    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return blake2b(canonical.encode(), digest_size=16).hexdigest()

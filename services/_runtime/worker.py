@@ -1,0 +1,260 @@
+"""The worker: fetch, decode, span, handler, publish what it returned, acknowledge. The one `except` ladder.
+
+A worker takes deliveries of one durable and hands each to a `handle` function, several at a time. While a
+handler runs, in-progress beats keep the message; a killed process stops beating and another gets it after
+`ack_wait_s`. The class of an error decides what happens (errors.py). Nothing is dropped silently: what is
+terminated is a dead letter first.
+"""
+
+import asyncio
+import contextlib
+import random
+from base64 import b64encode
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import structlog
+from opentelemetry.trace import SpanKind
+
+from contracts import subjects
+from contracts.dead import DeadLetter
+from contracts.envelope import Stored, root_span_id
+from contracts.message import ContractError
+from services._runtime import telemetry
+from services._runtime.consumer import Delivery, PullConsumer
+from services._runtime.errors import Fenced, Interrupted, Malformed, MeshError, Permanent, Transient
+from services._runtime.journal import Activation, Doorbell, claim
+from services._runtime.publisher import About, Publisher
+
+_LONGEST_DELAY_S: Final = 60.0
+
+log = structlog.get_logger()
+
+Handle = Callable[[Delivery], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Worker:
+    """Runs `handle` for the deliveries of a durable until `stop` is set."""
+
+    publisher: Publisher
+    consumer: PullConsumer
+    handle: Handle
+    dead_durable: str = ""
+    """Dead letters go to `mesh.dead.<dead_durable>`; default: the durable's name."""
+    _running: set["asyncio.Task[None]"] = field(default_factory=set["asyncio.Task[None]"])
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Returns when stopped and every handler is at rest. What was in flight is given back at once."""
+        async for delivery in self.consumer.run(stop):
+            task = asyncio.create_task(self._process(delivery))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+        for task in tuple(self._running):
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _process(self, delivery: Delivery) -> None:
+        beat = asyncio.create_task(self._beat(delivery))
+        try:
+            await self._settle(delivery)
+        finally:
+            beat.cancel()
+            await self.consumer.free()
+
+    async def _settle(self, delivery: Delivery) -> None:
+        """The error tree decides: see errors.py."""
+        try:
+            await self.handle(delivery)
+        except asyncio.CancelledError:
+            await delivery.nak()
+            raise
+        except (Malformed, ContractError, subjects.SubjectError) as error:
+            await self._bury(delivery, str(error))
+        except Transient as error:
+            await self._later(delivery, error)
+        except Fenced as fenced:
+            await self._leave(delivery, fenced)
+        except Exception as error:
+            log.exception("worker.handler_failed", subject=delivery.stored.subject)
+            await self._later(delivery, error)
+        else:
+            await delivery.ack()
+
+    async def _later(self, delivery: Delivery, error: Exception) -> None:
+        limit = self.publisher.bus.settings.max_deliver
+        if delivery.deliveries >= limit and self.consumer.stream != subjects.WORK:
+            await self._bury(delivery, f"tried {delivery.deliveries} times: {error}")
+            return
+        delay = jittered(self.publisher.bus.settings.retry_delay_s, delivery.deliveries)
+        log.warning("worker.retrying", subject=delivery.stored.subject, delay_s=round(delay, 2), error=str(error))
+        await delivery.nak(delay)
+
+    async def _leave(self, delivery: Delivery, fenced: Fenced) -> None:
+        """The acknowledgement of an older delivery counts for the item: never silence the new holder's doorbell."""
+        log.info("worker.fenced", task=fenced.task, claim=fenced.claim)
+        if fenced.by_work_seq != delivery.stored.seq:
+            await delivery.ack()
+
+    async def _bury(self, delivery: Delivery, reason: str) -> None:
+        durable = self.dead_durable or self.consumer.durable
+        await bury(self.publisher, delivery.stored, durable=durable, reason=reason, deliveries=delivery.deliveries)
+        await delivery.term(reason)
+
+    async def _beat(self, delivery: Delivery) -> None:
+        while True:
+            await asyncio.sleep(self.publisher.bus.settings.ack_wait_s / 3)
+            await delivery.in_progress()
+
+
+class TaskHandler(Protocol):
+    """What an agent does with a task. None of it sees NATS, acknowledgements or spans."""
+
+    async def engage(self, activation: Activation) -> None:
+        """Carries the task on as far as it goes now."""
+        ...
+
+    async def interrupted(self, activation: Activation, interrupt: Interrupted) -> None:
+        """Ends a task that was cancelled or whose deadline passed."""
+        ...
+
+    async def failed(self, activation: Activation, reason: str) -> None:
+        """Ends a task that cannot succeed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Doorbells:
+    """Turns work items into activations for a TaskHandler: `Worker.handle` of an agent."""
+
+    publisher: Publisher
+    handler: TaskHandler
+    executor: str
+
+    async def __call__(self, delivery: Delivery) -> None:
+        """Claims and runs; returns when the doorbell may be acknowledged."""
+        doorbell = doorbell_of(delivery)
+        with structlog.contextvars.bound_contextvars(task=doorbell.task):
+            activation = await claim(self.publisher, doorbell, self.executor)
+            if activation is None:
+                log.info("worker.nothing_to_do", event_seq=doorbell.event_seq, work_seq=doorbell.work_seq)
+                return
+            with self.publisher.telemetry.span(
+                f"process {activation.state.agent}",
+                parent=_parent(activation),
+                kind=SpanKind.CONSUMER,
+                links=_links(activation),
+                attributes=_attributes(delivery, activation),
+            ):
+                await self._run(activation)
+
+    async def _run(self, activation: Activation) -> None:
+        try:
+            await self._engage(activation)
+        except Interrupted as interrupt:
+            log.info("worker.interrupted", cause=interrupt.cause)
+            await self.handler.interrupted(activation, interrupt)
+
+    async def _engage(self, activation: Activation) -> None:
+        """A task that cannot succeed is failed; a defect is one only after the last try."""
+        try:
+            await _supervised(activation, self.handler.engage(activation))
+        except (Permanent, ContractError) as error:
+            log.warning("worker.task_failed", reason=str(error))
+            await self.handler.failed(activation, str(error))
+        except MeshError:
+            raise
+        except Exception as error:
+            if activation.doorbell.deliveries < self.publisher.bus.settings.max_deliver:
+                raise
+            log.exception("worker.task_failed")
+            reason = f"the {activation.state.agent} failed {activation.doorbell.deliveries} times: {error}"
+            await self.handler.failed(activation, reason)
+
+
+async def _supervised(activation: Activation, work: Awaitable[None]) -> None:
+    """Runs `work` and stops it as soon as the task is fenced, cancelled or past its deadline."""
+    working = asyncio.ensure_future(work)
+    watching = asyncio.create_task(activation.watch())
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            working.cancel()
+            with contextlib.suppress(asyncio.CancelledError, MeshError):
+                await working
+            await watching
+        await working
+    finally:
+        for task in (working, watching):
+            task.cancel()
+        await asyncio.gather(working, watching, return_exceptions=True)
+
+
+def doorbell_of(delivery: Delivery) -> Doorbell:
+    """The doorbell in a delivery of WORK. Raises Malformed for an item that no event rang."""
+    agent, task = subjects.parse_work_item(delivery.stored.subject)
+    source = delivery.stored.headers.get("Nats-Stream-Source", "").split()
+    if len(source) < 2 or source[0] != subjects.TASKS or not source[1].isdigit():
+        raise Malformed("a work item that does not come from TASKS: publish events, never work items")
+    return Doorbell(
+        task=task,
+        agent=agent,
+        event_seq=int(source[1]),
+        work_seq=delivery.stored.seq,
+        deliveries=delivery.deliveries,
+    )
+
+
+async def bury(publisher: Publisher, stored: Stored, *, durable: str, reason: str, deliveries: int) -> None:
+    """Stores a dead letter; the same message again is the same letter."""
+    body = stored.data[: publisher.bus.settings.dead_body_bytes]
+    letter = DeadLetter(
+        reason=reason,
+        stream=stored.stream,
+        stream_seq=stored.seq,
+        subject=stored.subject,
+        durable=durable,
+        deliveries=deliveries,
+        headers=dict(stored.headers),
+        body_base64=b64encode(body).decode(),
+    )
+    about = About(id=f"dlq-{stored.stream}-{stored.seq}")
+    log.warning("worker.dead_letter", subject=stored.subject, stream_seq=stored.seq, reason=reason)
+    await publisher.store(subjects.dead(durable), letter, about, kind="mlmesh.dead", template="mesh.dead.{durable}")
+
+
+def jittered(base_s: float, tries: int) -> float:
+    """Full jitter: uniform between 0 and the doubled delay, so that retries do not come in step."""
+    return random.uniform(0, min(_LONGEST_DELAY_S, base_s * 2 ** (tries - 1)))  # noqa: S311 - jitter
+
+
+def _parent(activation: Activation) -> str:
+    """First time: the event that woke us. Later: the task's root, since what was before is over."""
+    waking = _waking(activation)
+    root = f"00-{activation.state.trace_id}-{root_span_id(activation.task)}-01"
+    first = activation.doorbell.deliveries == 1 and activation.doorbell.event_seq == activation.state.first_seq
+    return waking if first and waking else root
+
+
+def _links(activation: Activation) -> tuple[str, ...]:
+    waking = _waking(activation)
+    return (waking,) if waking else ()
+
+
+def _waking(activation: Activation) -> str:
+    seq = activation.doorbell.event_seq
+    return next((event.metadata.traceparent for event in activation.history if event.seq == seq), "")
+
+
+def _attributes(delivery: Delivery, activation: Activation) -> dict[str, str | int]:
+    return {
+        telemetry.MESSAGING_SYSTEM: "nats",
+        telemetry.DESTINATION: delivery.stored.subject,
+        telemetry.DESTINATION_TEMPLATE: f"mesh.work.{activation.state.agent}.{{task}}",
+        telemetry.OPERATION: "process",
+        telemetry.OPERATION_TYPE: "process",
+        telemetry.CONSUMER_GROUP: activation.state.agent,
+        telemetry.TASK: activation.task,
+        telemetry.DELIVERY: delivery.deliveries,
+    }

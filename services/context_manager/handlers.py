@@ -1,0 +1,133 @@
+"""Answers questions about workspaces and takes in reports: the service's two verbs.
+
+Reading and searching run in threads, one at a time for each workspace. A caller that gives up does not set its
+workspace free early: the thread goes on, and the next one waits for it.
+"""
+
+import asyncio
+import re
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final, TypeVar
+
+import structlog
+
+from contracts.briefing import Briefing, ContextRequest
+from contracts.report import ActivityReport
+from services._runtime.errors import Transient
+from services.context_manager.answers import answer, failure
+from services.context_manager.database import last_seq
+from services.context_manager.export import export
+from services.context_manager.knowledge import KnowledgeBase
+
+_log: Final = structlog.stdlib.get_logger(__name__)
+
+DATABASE: Final = "knowledge.db"
+_Result = TypeVar("_Result")
+
+
+@dataclass(slots=True)
+class _Place:
+    """What is held of one workspace. The memory is opened by the first thread that needs it."""
+
+    directory: Path
+    workspace: Path
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    memory: KnowledgeBase | None = None
+
+
+class ContextManager:
+    """The memories of all workspaces, each in its own directory below `directory`.
+
+    `max_file_bytes`: files above this are known by name alone. Tables are read by their heads, whatever their size.
+    """
+
+    def __init__(self, directory: Path, *, max_file_bytes: int = 2_000_000) -> None:
+        self._directory = directory
+        self._max_file_bytes = max_file_bytes
+        self._places = dict[Path, _Place]()
+
+    async def answer(self, request: ContextRequest, workspace: Path) -> Briefing:
+        """The briefing that `request` asks for, of the workspace as it is now.
+
+        Status `error` when there is no such workspace. Raises Transient when the memory cannot be read or written.
+        """
+        if not await asyncio.to_thread(workspace.is_dir):
+            return failure(request, f"There is no workspace at {workspace}: name an existing directory.")
+        return await self._run(workspace, lambda memory: self._answered(memory, request))
+
+    async def record(self, report: ActivityReport, *, workspace: Path, seq: int, at: datetime) -> None:
+        """Takes in the `seq`-th report of the bus, stored at `at`. The same report twice counts once.
+
+        Files that it names are known when this returns. Raises Transient when the memory cannot be written.
+        """
+        await self._run(workspace, lambda memory: self._recorded(memory, report, seq, at))
+
+    def last_seq(self, workspace: Path) -> int:
+        """Sequence of the newest report of this workspace, 0 before the first."""
+        return last_seq(self._directory / directory_name(workspace.resolve()) / DATABASE)
+
+    def position(self) -> int:
+        """Where reading the bus goes on: every memory has seen the reports up to this sequence. 0: from the start.
+
+        Reports that a memory has seen already are read again for another's sake, and change nothing.
+        """
+        return min((last_seq(file) for file in self._directory.glob(f"*/{DATABASE}")), default=0)
+
+    async def close(self) -> None:
+        """Ends running reads soon and closes the memories."""
+        for place in self._places.values():
+            if place.memory is not None:
+                place.memory.stop()
+        for place in self._places.values():
+            async with place.lock:
+                if place.memory is not None:
+                    place.memory.close()
+        self._places.clear()
+
+    def _answered(self, memory: KnowledgeBase, request: ContextRequest) -> Briefing:
+        changes = memory.sync()
+        if changes.indexed or changes.removed:
+            _log.info("context.synced", files=changes.files, indexed=changes.indexed, removed=changes.removed)
+            export(memory, memory.database.parent)
+        return answer(memory, request)
+
+    def _recorded(self, memory: KnowledgeBase, report: ActivityReport, seq: int, at: datetime) -> None:
+        if memory.record(report, seq=seq, at=at):
+            export(memory, memory.database.parent)
+
+    async def _run(self, workspace: Path, call: Callable[[KnowledgeBase], _Result]) -> _Result:
+        """`call` in a thread, alone with its workspace's memory, to its end even when the caller is cancelled."""
+        place = self._place(workspace)
+        await place.lock.acquire()
+        work = asyncio.ensure_future(asyncio.to_thread(self._called, place, call))
+        work.add_done_callback(lambda _: place.lock.release())
+        return await asyncio.shield(work)
+
+    def _called(self, place: _Place, call: Callable[[KnowledgeBase], _Result]) -> _Result:
+        try:
+            if place.memory is None:
+                database = place.directory / DATABASE
+                place.memory = KnowledgeBase(database, place.workspace, max_file_bytes=self._max_file_bytes)
+            return call(place.memory)
+        except (sqlite3.Error, OSError) as error:
+            raise Transient(
+                f"the memory of {str(place.workspace)!r} in {str(place.directory)!r} cannot be used ({error}):"
+                f" check free space and permissions there"
+            ) from error
+
+    def _place(self, workspace: Path) -> _Place:
+        resolved = workspace.resolve()
+        if resolved not in self._places:
+            self._places[resolved] = _Place(self._directory / directory_name(resolved), resolved)
+        return self._places[resolved]
+
+
+def directory_name(workspace: Path) -> str:
+    """The name of a workspace's directory: its own name, for people, and a digest of its path."""
+    spoken = re.sub(r"[^A-Za-z0-9]+", "-", workspace.name).strip("-").lower()[:40] or "workspace"
+    return f"{spoken}-{blake2b(str(workspace).encode(errors='surrogateescape'), digest_size=8).hexdigest()}"

@@ -1,0 +1,124 @@
+"""`mlmesh serve`: boots the server of a delivered system, from the engine in its own `vendor/`, until Ctrl-C.
+
+The server gets the whole environment of the person who starts it, since a spec may name variables of it. Left out:
+everything about serving itself (the system's engine).
+"""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from services._runtime.embedded import die_with_parent
+from services._runtime.errors import Misconfigured
+from services.gateway.attach import place_of
+from services.gateway.exits import Exit, Usage
+from services.gateway.following import Interrupts, first_of
+from services.gateway.output import Output
+
+_SYSTEMS: Final = "ml"
+"""Where a workspace keeps its systems."""
+_STOP_S: Final = 40.0
+"""A little more than the server takes to let requests end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What stands on the command line."""
+
+    system: str
+    port: int | None
+    workspace: str
+
+
+async def execute(options: Options, output: Output) -> int:
+    """Starts it, says where it listens, waits. Raises Usage: no such system; Misconfigured: it does not start."""
+    directory = find_system(options.system, place_of(options.workspace).workspace)
+    interrupts = Interrupts(cancels=False)
+    with interrupts.heard():
+        server = await _start(directory, options.port)
+        try:
+            where = await _listening(server)
+            output.result(
+                {"system": directory.name, "system_dir": str(directory), "pid": server.pid, **where}, str(where["url"])
+            )
+            output.say(
+                f"{directory.name} answers at {where['url']}/predict, described at {where['url']}/docs; Ctrl-C ends it"
+            )
+            await first_of(interrupts.stop.wait(), server.wait())
+        finally:
+            await _stop(server)
+    return Exit.SUCCESS if interrupts.stop.is_set() else Exit.ERROR
+
+
+def find_system(given: str, workspace: Path) -> Path:
+    """The directory of a system, by its path or its name. Raises Usage naming what there is."""
+    candidates = (Path(os.path.abspath(given)), workspace / _SYSTEMS / given.replace("-", "_"))  # noqa: PTH100
+    for candidate in candidates:
+        if (candidate / "system.toml").is_file():
+            return candidate
+    there = sorted(spec.parent.name for spec in (workspace / _SYSTEMS).glob("*/system.toml"))
+    known = f"systems here: {', '.join(there)}" if there else f"no system stands in {workspace / _SYSTEMS}"
+    raise Usage(f"{given!r} is no delivered system: {known}")
+
+
+def find_engine(directory: Path) -> Path:
+    """The newest engine in the system's `vendor/`. Raises Usage."""
+    wheels = sorted((directory / "vendor").glob("mlsystem-*.whl"), key=_version)
+    if not wheels:
+        raise Usage(f"{directory / 'vendor'} holds no engine mlsystem-<version>-py3-none-any.whl: restore it from git")
+    return wheels[-1]
+
+
+def _version(wheel: Path) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", wheel.name.split("-")[1])))
+
+
+async def _start(directory: Path, port: int | None) -> asyncio.subprocess.Process:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(find_engine(directory)),
+        "PYTHONNOUSERSITE": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "ORT_DISABLE_TELEMETRY": "1",
+    }
+    words = [] if port is None else ["--port", str(port)]
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "mlsystem", "serve", *words),
+        cwd=directory,
+        env=environment,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        preexec_fn=die_with_parent(signal.SIGTERM),
+        start_new_session=True,
+    )
+
+
+async def _listening(server: asyncio.subprocess.Process) -> dict[str, Any]:
+    """What the server's first line says. Raises Misconfigured when it ends before."""
+    assert server.stdout is not None  # noqa: S101 - it was asked for
+    async for line in server.stdout:
+        try:
+            told: dict[str, Any] = json.loads(line)
+        except ValueError:
+            continue
+        if "url" in told:
+            return told
+    raise Misconfigured(f"the server did not start (exit code {await server.wait()}): its words are above")
+
+
+async def _stop(server: asyncio.subprocess.Process) -> None:
+    if server.returncode is not None:
+        return
+    server.terminate()
+    try:
+        await asyncio.wait_for(server.wait(), _STOP_S)
+    except TimeoutError:
+        server.kill()
+        await server.wait()

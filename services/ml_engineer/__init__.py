@@ -1,0 +1,1 @@
+"""The ml-engineer: carries a request from briefing to a delivered, served and reversible model."""

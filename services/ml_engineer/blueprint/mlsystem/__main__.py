@@ -1,0 +1,193 @@
+"""`python -m mlsystem <command>`: the table of commands, and the way in and out of a process.
+
+Owns the arguments, the output mode, SIGTERM and the exit code. A command's function is imported only when it is
+called, so that serving never loads what training needs. Commands of a system get a `Workspace` whose spec has been
+checked; `profile` and `check` come before there is a usable spec and get the directory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final, NoReturn, cast
+
+from mlsystem import __version__
+from mlsystem.errors import GateFailed, MlsystemError, SpecError
+from mlsystem.output import Mode, Reporter
+from mlsystem.stages import Workspace
+
+Arguments = Sequence[tuple[tuple[str, ...], Mapping[str, object]]]
+
+_INTERRUPTED = 130
+_TERMINATED = 143
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command: `module:function`, what it is for, its arguments, and what it is given."""
+
+    target: str
+    about: str
+    arguments: Arguments = ()
+    needs_spec: bool = True
+
+
+_BY: Final = (("--by",), {"default": "", "help": "who decides", "metavar": "WHO"})
+_WHY: Final = (("--why",), {"default": "", "help": "why", "metavar": "TEXT"})
+_PACKAGE: Final = (
+    ("--package",),
+    {"type": Path, "metavar": "DIR", "help": "serve this package, without a registry"},
+)
+
+COMMANDS: Final[dict[str, Command]] = {
+    "profile": Command(
+        "mlsystem.data.command:profile",
+        "look at data before there is a spec",
+        [
+            (("--data",), {"nargs": "+", "required": True, "metavar": "PATH", "help": "files or globs"}),
+            (("--target",), {"default": "", "metavar": "NAME", "help": "column to predict, if it is known"}),
+        ],
+        needs_spec=False,
+    ),
+    "check": Command("mlsystem.spec:check", "check system.toml", needs_spec=False),
+    "validate": Command("mlsystem.data.command:validate", "read, type and audit the data; write schema.json"),
+    "train": Command("mlsystem.train.command:train", "train and compile a model"),
+    "evaluate": Command(
+        "mlsystem.evaluation.command:evaluate",
+        "measure the model on the holdout and decide the gates",
+        [(("--latency-seconds",), {"type": float, "default": 10.0, "metavar": "S", "help": "time of one measurement"})],
+    ),
+    "package": Command("mlsystem.packaging:package", "put the model into the registry as a version"),
+    "promote": Command(
+        "mlsystem.registry:promote",
+        "make a version the active one",
+        [(("version",), {"nargs": "?", "type": int, "help": "default: the newest"}), _BY, _WHY],
+    ),
+    "rollback": Command(
+        "mlsystem.registry:rollback",
+        "make an earlier version the active one",
+        [(("--to",), {"type": int, "metavar": "V", "help": "default: the one before"}), _BY, _WHY],
+    ),
+    "history": Command("mlsystem.registry:history", "tell which version was live when, and why"),
+    "serve": Command(
+        "mlsystem.serving.command:serve",
+        "answer predictions over HTTP",
+        [
+            (("--port",), {"type": int, "metavar": "N", "help": "default: serving.port; 0: any free one"}),
+            (("--host",), {"default": "127.0.0.1", "help": "address to listen on"}),
+            (("--version",), {"type": int, "metavar": "V", "help": "stay on this version"}),
+            _PACKAGE,
+        ],
+    ),
+    "predict": Command(
+        "mlsystem.serving.command:predict",
+        "predict a file of rows",
+        [
+            (("--in",), {"dest": "input", "type": Path, "required": True, "metavar": "F", "help": "CSV or JSON lines"}),
+            (("--out",), {"dest": "output", "type": Path, "required": True, "metavar": "F", "help": "where they go"}),
+            (("--version",), {"type": int, "metavar": "V", "help": "default: the active one"}),
+        ],
+    ),
+    "smoke": Command(
+        "mlsystem.serving.command:smoke",
+        "post one row of the data to a server",
+        [(("--url",), {"default": "", "help": "default: the port of the spec"})],
+    ),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are errors of ours, so that they too come as JSON where that was asked for."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SpecError("usage", f"{message}; see `{self.prog} --help`")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    reporter = Reporter.from_environment(_mode(words))
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        options = _parser().parse_args(words)
+        with reporter.span(f"command {options.command}"):
+            result = _run(COMMANDS[options.command], options, reporter)
+    except MlsystemError as error:
+        reporter.failure(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        reporter.failure(MlsystemError("interrupted", "stopped from the keyboard; finished stages are kept"))
+        return _INTERRUPTED
+    except _Terminated:
+        reporter.failure(MlsystemError("terminated", "stopped by SIGTERM; finished stages are kept"))
+        return _TERMINATED
+    except OSError as error:
+        reporter.failure(_system_error(error))
+        return MlsystemError.exit_code
+    reporter.result(result)
+    return _exit_code(result)
+
+
+def _run(command: Command, options: argparse.Namespace, reporter: Reporter) -> dict[str, object]:
+    module, function = command.target.split(":")
+    run = cast("Callable[..., dict[str, object]]", getattr(importlib.import_module(module), function))
+    root = cast("Path", getattr(options, "package", None) or options.dir)
+    if not root.is_dir():
+        raise SpecError("no_directory", f"{root} is not a directory; give the system's directory with --dir")
+    if command.needs_spec:
+        return run(Workspace.open(root, reporter), options)
+    return run(root.resolve(), options, reporter)
+
+
+def _exit_code(result: Mapping[str, object]) -> int:
+    """Return 3 when the command worked and a gate did not pass, 4 when it says itself that it is not ok."""
+    if result.get("ok") is False:
+        return MlsystemError.exit_code
+    gates = cast("Sequence[Mapping[str, object]]", result.get("gates") or ())
+    return 0 if all(gate["passed"] for gate in gates) else GateFailed.exit_code
+
+
+def _parser() -> _Parser:
+    common = _Parser(add_help=False)
+    common.add_argument("--dir", type=Path, default=Path(), help="the system's directory; default: the current one")
+    output = common.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="one JSON object on stdout, nothing else there")
+    output.add_argument("--jsonl", action="store_true", help="progress and result as JSON lines on stdout")
+    parser = _Parser(prog="python -m mlsystem", description="One machine-learning system: from data to a served model.")
+    parser.add_argument("--version", action="version", version=f"mlsystem {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        sub = commands.add_parser(name, help=command.about, description=command.about, parents=[common])
+        for flags, settings in command.arguments:
+            sub.add_argument(*flags, **cast("dict[str, Any]", settings))
+    return parser
+
+
+def _mode(words: Sequence[str]) -> Mode:
+    """Return the output mode before the arguments are parsed, since parsing may be what fails."""
+    return "jsonl" if "--jsonl" in words else "json" if "--json" in words else "text"
+
+
+class _Terminated(BaseException):
+    """SIGTERM came: unwind, so that scratch directories and children are cleaned up."""
+
+
+def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends the process on the spot
+    raise _Terminated
+
+
+def _system_error(error: OSError) -> MlsystemError:
+    where = f" ({error.filename})" if error.filename else ""
+    text = f"{error.strerror or error}{where}; nothing half-done was kept, free the disk or grant access and run again"
+    return MlsystemError("system_error", text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

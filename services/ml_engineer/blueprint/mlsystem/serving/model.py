@@ -1,0 +1,110 @@
+"""A package as it is served: its contract, its boundary and one ONNX Runtime session.
+
+Owns loading (every file checked against the manifest's digests by whoever hands the package over), the warm-up
+that makes a model ready, and the way from rows to predictions. A Model never changes; another version is another
+Model. Leaves HTTP to the routes.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import onnxruntime
+
+from mlsystem.boundary import Boundary, Encoded, Problem
+from mlsystem.errors import ServingError
+from mlsystem.serving.answers import ModelName, Prediction, Predictions, refused_values, warned
+from mlsystem.serving.examples import example_rows
+from mlsystem.serving.package import MODEL, Package
+
+
+class Model:
+    """One version, loaded and warm; safe to use from several threads."""
+
+    def __init__(self, package: Package, *, name: str) -> None:
+        self.name = ModelName(name, package.version)
+        self.digest = package.digest
+        self.schema = package.schema()
+        self.boundary = Boundary.from_schema(self.schema)
+        self.examples = example_rows(self.schema, package.reference())
+        self._labels = self.schema.task.labels
+        self._session = _session(package)
+        self._inputs = tuple(str(tensor.name) for tensor in cast("list[Any]", self._session.get_inputs()))
+        self._output = "probabilities" if self._labels else "value"
+        self._warm_up()
+
+    def answer(self, rows: Sequence[Mapping[str, Any]], *, strict: bool) -> Predictions:
+        """Return the predictions for JSON rows; Refusal 422 if any of them cannot be predicted."""
+        encoded = self.boundary.rows(rows, strict=strict)
+        if encoded.problems:
+            raise refused_values(encoded.problems)
+        scores = self.score(encoded)
+        if problems := unanswerable(scores):
+            raise refused_values(problems)
+        return Predictions(self.name, self.predictions(scores, fresh_ids(len(rows))), warned(encoded.warnings))
+
+    def score(self, encoded: Encoded) -> list[list[float]]:
+        """Return a row of probabilities in the order of the contract's labels, or of one value, for every row.
+
+        Lists, since a request mostly has one row: numpy's fixed cost on it would be larger than the model's.
+        """
+        tensors = {"numbers": encoded.numbers, "strings": encoded.strings}
+        outputs = cast("list[Any]", self._session.run([self._output], {name: tensors[name] for name in self._inputs}))
+        return outputs[0].tolist()
+
+    def predictions(self, scores: Sequence[Sequence[float]], ids: Sequence[str]) -> list[Prediction]:
+        """Return one prediction a row, under its id."""
+        version, labels = self.name.version, self._labels
+        if not labels:
+            return [Prediction(name, version, row[0]) for name, row in zip(ids, scores, strict=True)]
+        return [
+            Prediction(name, version, labels[_chosen(row)], dict(zip(labels, row, strict=True)))
+            for name, row in zip(ids, scores, strict=True)
+        ]
+
+    def _warm_up(self) -> None:
+        """Predict once, so that whoever is told that the model is ready has been told the truth."""
+        try:
+            self.answer(self.examples[:1], strict=False)
+        except Exception as error:
+            raise ServingError(
+                "model_does_not_answer", f"the model of version {self.name.version} does not answer: {error}"
+            ) from error
+
+
+def unanswerable(scores: Sequence[Sequence[float]]) -> tuple[Problem, ...]:
+    """Return a problem for every row whose answer is no number, as after values near the largest float."""
+    bad = [row for row, values in enumerate(scores) if not math.isfinite(sum(values))]
+    return tuple(Problem(row, "", "the model has no finite answer for these values", "") for row in bad)
+
+
+def fresh_ids(count: int) -> list[str]:
+    """Return random UUIDs (RFC 9562, version 4), in one go: `uuid` takes as long for one as the boundary for a row."""
+    digits = os.urandom(16 * count).hex()
+    return [_uuid4(digits[start : start + 32]) for start in range(0, len(digits), 32)]
+
+
+def _uuid4(digits: str) -> str:
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+
+
+def _chosen(row: Sequence[float]) -> int:
+    """Return the index of the label that is answered; binary: the positive one from a probability of one half."""
+    return int(row[1] >= 0.5) if len(row) == 2 else row.index(max(row))
+
+
+def _session(package: Package) -> onnxruntime.InferenceSession:
+    options = cast("Any", onnxruntime.SessionOptions())
+    options.intra_op_num_threads = 1  # a request is one thread's work; requests are what runs beside each other
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(package.files[MODEL], options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no root but Exception
+        message = f"{MODEL} of version {package.version} cannot be loaded: {error}"
+        raise ServingError("bad_package", message) from error

@@ -1,0 +1,258 @@
+"""Builds a designed system, step by recorded step, by running the delivered engine in its directory.
+
+Each step may run again after a crash: the engine keeps finished stages, files are written by rename, and a
+promotion is looked up before it is made. Left out: what comes before the design and after the delivery
+(handlers.py).
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from contracts import subjects
+from contracts.events import Delivered, Gate, Progressed
+from contracts.system import SystemEvent, SystemEventName
+from services._runtime.embedded import die_with_parent
+from services._runtime.home import Home
+from services._runtime.journal import Activation
+from services._runtime.publisher import About
+from services.ml_engineer import delivery, documents
+from services.ml_engineer.dossier import Design, Dossier
+from services.ml_engineer.engine import (
+    Engine,
+    Evaluation,
+    Packaged,
+    Profile,
+    Promotion,
+    Result,
+    Training,
+    Validation,
+    Watchers,
+)
+from services.ml_engineer.understanding import Understanding
+
+T = TypeVar("T")
+ResultT = TypeVar("ResultT", bound=Result)
+Outcome = Literal["success", "partial", "failed"]
+
+
+class Scaffolded(BaseModel):
+    """The directory stands."""
+
+    model_config = ConfigDict(frozen=True)
+
+    wheel: str
+    wheel_sha256: str
+
+
+class Tested(BaseModel):
+    """How the delivered tests ended."""
+
+    model_config = ConfigDict(frozen=True)
+
+    passed: bool
+    text: str
+
+
+class History(Result):
+    """`mlsystem history`."""
+
+    entries: tuple[dict[str, JsonValue], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Builder:
+    """One build: of one design, in one activation."""
+
+    activation: Activation
+    engine: Engine
+    home: Home
+    workspace: Path
+    design: Design
+    trainings: asyncio.Semaphore
+    latency_s: float
+
+    @property
+    def directory(self) -> Path:
+        """The system's directory."""
+        return self.workspace / delivery.system_directory(self.design.system)
+
+    async def build(self, understanding: Understanding, profile: Profile) -> Delivered:
+        """Everything from the empty directory to the gates."""
+        await self._recorded("before", self._before, dict[str, str])
+        scaffolded = await self._recorded("scaffold", self._scaffold, Scaffolded)
+        validation = await self._stage("validate", Validation)
+        async with self.trainings:
+            training = await self._stage("train", Training)
+        evaluation = await self._stage("evaluate", Evaluation, ("--latency-seconds", f"{self.latency_s:g}"))
+        packaged = await self._stage("package", Packaged)
+        promoted = await self._promotion(packaged)
+        await self._announce(evaluation, packaged, promoted)
+        dossier = Dossier(
+            request=understanding.request,
+            task=self.activation.task,
+            design=self.design,
+            known=understanding.known,
+            questions=self.activation.state.asked.questions if self.activation.state.asked else (),
+            profile=profile,
+            validation=validation,
+            training=training,
+            evaluation=evaluation,
+            packaged=packaged,
+            promoted=promoted,
+            engine_version=scaffolded.wheel.split("-")[1],
+            wheel=scaffolded.wheel,
+            wheel_sha256=scaffolded.wheel_sha256,
+        )
+        await self._recorded("document", lambda: self._document(dossier), bool)
+        tested = await self._recorded("test", self._test, Tested)
+        return self._delivered(dossier, tested)
+
+    async def _recorded(self, name: str, run: Callable[[], Awaitable[T]], result: type[T]) -> T:
+        return await self.activation.step(name, run, result=result, inputs=self._inputs())
+
+    def _inputs(self) -> JsonValue:
+        """A step belongs to a design: another design does everything anew."""
+        return self.activation.state.design.digest if self.activation.state.design else None
+
+    async def _stage(self, command: str, result: type[ResultT], arguments: Sequence[str] = ()) -> ResultT:
+        async def run() -> ResultT:
+            return await self.run((command, *arguments), result)
+
+        return await self.activation.step(command, run, result=result, inputs=self._inputs())
+
+    async def run(self, command: Sequence[str], result: type[ResultT]) -> ResultT:
+        """One engine command in the system's directory, not recorded."""
+        return await self.engine.run(
+            command,
+            self.directory,
+            result,
+            watchers=watchers(self.activation, command[0]),
+            log_file=self.home.step_log(self.activation.task, command[0]),
+        )
+
+    async def _before(self) -> dict[str, str]:
+        return await asyncio.to_thread(delivery.digests, self.workspace, self.design.system)
+
+    async def _scaffold(self) -> Scaffolded:
+        directory = delivery.claim_directory(self.workspace, self.design.system)
+        sha256 = delivery.put_wheel(self.engine.wheel, directory)
+        delivery.write(directory, {"system.toml": delivery.toml(self.design.spec)})
+        delivery.write(directory, documents.locks(self.engine.wheel.name, sha256))
+        delivery.put_tests(directory)
+        return Scaffolded(wheel=self.engine.wheel.name, wheel_sha256=sha256)
+
+    async def _promotion(self, packaged: Packaged) -> Promotion | None:
+        """Version 1 goes live if its gates allow serving; later ones are a person's decision."""
+        if not packaged.servable or packaged.version != 1:
+            return None
+
+        async def promote() -> Promotion:
+            history = await self.run(("history",), History)
+            if any(entry.get("event") == "promoted" for entry in history.entries):
+                return Promotion(version=packaged.version)
+            why = f"first version that may serve ({self.activation.effect_key('promote')})"
+            return await self.run(("promote", "1", "--by", self.activation.state.agent, "--why", why), Promotion)
+
+        return await self.activation.step("promote", promote, result=Promotion, inputs=self._inputs())
+
+    async def _announce(self, evaluation: Evaluation, packaged: Packaged, promoted: Promotion | None) -> None:
+        """Tells the bus of a new version; the ids make a repetition harmless."""
+        numbers = {name: found["value"] for name, found in evaluation.metrics.items() if found.get("value") is not None}
+        told: list[SystemEventName] = (["trained"] if packaged.created else []) + (["promoted"] if promoted else [])
+        for event in told:
+            body = SystemEvent(
+                system=self.design.system,
+                event=event,
+                model_version=packaged.version,
+                metric={name: float(value) for name, value in numbers.items() if value is not None},
+                evidence=packaged.digest,
+            )
+            about = About(
+                task=self.activation.task,
+                id=self.activation.effect_key(event),
+                workspace=self.activation.state.workspace,
+            )
+            subject = subjects.system_event(self.design.system, event)
+            kind, template = f"mlmesh.system.{event}", f"mesh.system.{{system}}.{event}"
+            await self.activation.publisher.store(subject, body, about, kind=kind, template=template)
+
+    async def _document(self, dossier: Dossier) -> bool:
+        files = await asyncio.to_thread(documents.render, dossier)
+        delivery.write(self.directory, files)
+        delivery.write(self.workspace, documents.render_repository(dossier))
+        return True
+
+    async def _test(self) -> Tested:
+        """Runs the delivered tests as their owner would: `pytest` in the directory."""
+        await self.activation.progress(Progressed(step="test", message="running the delivered tests"))
+        log_file = self.home.step_log(self.activation.task, "test")
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        with log_file.open("wb") as output:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                "tests",
+                cwd=self.directory,
+                env=self.engine.environment(),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                preexec_fn=die_with_parent(signal.SIGKILL),
+                start_new_session=True,
+            )
+            try:
+                code = await process.wait()
+            except asyncio.CancelledError:
+                os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
+                raise
+        lines = log_file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return Tested(passed=code == 0, text=lines[-1] if lines else f"pytest ended with {code}")
+
+    def _delivered(self, dossier: Dossier, tested: Tested) -> Delivered:
+        after = delivery.digests(self.workspace, self.design.system)
+        gates = [Gate.model_validate(gate.model_dump()) for gate in dossier.evaluation.gates]
+        gates.append(
+            Gate(name="delivered_tests", value=tested.passed, threshold=True, passed=tested.passed, text=tested.text)
+        )
+        unmet = self.design.unmet
+        return Delivered(
+            system=self.design.system,
+            system_dir=f"/{delivery.system_directory(self.design.system)}",
+            version=dossier.packaged.version,
+            outcome=outcome(dossier.evaluation.outcome, tests=tested.passed, unmet=bool(unmet)),
+            artifacts=delivery.artifacts(after, self.design.system),
+            gates=tuple(gates),
+            metrics=json.loads(json.dumps(dossier.evaluation.metrics)),
+            findings=[finding.model_dump(mode="json") for finding in dossier.validation.findings],
+            unmet=unmet,
+        )
+
+
+def outcome(measured: str, *, tests: bool, unmet: bool) -> Outcome:
+    """What the gates say; unmet requirements and red tests make a success partial, never the other way."""
+    if measured == "failed":
+        return "failed"
+    return "success" if measured == "success" and tests and not unmet else "partial"
+
+
+def watchers(activation: Activation, step: str) -> Watchers:
+    """Progress of the engine under the step's name, and its spans in the task's trace."""
+
+    async def progress(body: Progressed) -> None:
+        await activation.progress(body.model_copy(update={"step": step, "message": body.message or body.step}))
+
+    return Watchers(progress, activation.publisher.telemetry.emit)

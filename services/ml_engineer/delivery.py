@@ -1,0 +1,137 @@
+"""Writes a system's directory, and tells which files a task changed: what the report and the delivery list.
+
+Files are written by rename, so a killed process leaves none half-written; writing the same again changes
+nothing. Left out: what the documents say (documents.py) and what the engine writes itself.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Literal
+
+import tomlkit
+from pydantic import JsonValue
+
+from contracts.events import Artifact
+from services._runtime.errors import Permanent
+from services.ml_engineer.dossier import system_directory
+
+BLUEPRINT: Final = Path(__file__).parent / "blueprint"
+_UNTOLD: Final = frozenset({"__pycache__", ".pytest_cache"})
+_WORKING: Final = frozenset({"registry", "work", "state", "snapshots"})
+
+Kind = Literal["spec", "contract", "engine", "code", "document", "deployment", "test", "model", "lock"]
+
+
+def read_spec(directory: Path) -> dict[str, JsonValue]:
+    """The system.toml that stands there, empty when none does. Raises Permanent when it cannot be read."""
+    file = directory / "system.toml"
+    if not file.exists():
+        return {}
+    try:
+        return tomlkit.parse(file.read_text(encoding="utf-8")).unwrap()
+    except (ValueError, OSError) as error:
+        raise Permanent(f"{file} cannot be read: {error}. Repair it, or move the directory away.") from error
+
+
+def systems(workspace: Path) -> dict[str, str]:
+    """Name -> target of the systems that the workspace has."""
+    found: dict[str, str] = {}
+    for file in sorted(workspace.glob("ml/*/system.toml")):
+        spec = read_spec(file.parent)
+        task = spec.get("task")
+        found[str(spec.get("name", ""))] = str(task.get("target", "")) if isinstance(task, dict) else ""
+    return found
+
+
+def claim_directory(workspace: Path, system: str) -> Path:
+    """The system's directory, made. Raises Permanent when something else stands there or it cannot be written."""
+    directory = workspace / system_directory(system)
+    if directory.exists() and not (directory / "system.toml").exists() and any(directory.iterdir()):
+        raise Permanent(f"{directory} exists and is no system of ours: move it away, or name the data file differently")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Permanent(
+            f"cannot write to {directory}: {error.strerror}. Grant access or free space, submit again."
+        ) from error
+    return directory
+
+
+def write(directory: Path, files: Mapping[str, str]) -> None:
+    """Writes texts under a directory. Raises Permanent when the disk or the permissions refuse."""
+    for name, text in files.items():
+        _write_bytes(directory / name, text.encode())
+
+
+def toml(spec: Mapping[str, JsonValue]) -> str:
+    """The spec as system.toml."""
+    return tomlkit.dumps(dict(spec))
+
+
+def put_wheel(wheel: Path, directory: Path) -> str:
+    """The engine's wheel in `vendor/`, alone; its sha256."""
+    vendor = directory / "vendor"
+    content = wheel.read_bytes()
+    _write_bytes(vendor / wheel.name, content)
+    for other in vendor.glob("mlsystem-*.whl"):
+        if other.name != wheel.name:
+            other.unlink()
+    return hashlib.sha256(content).hexdigest()
+
+
+def put_tests(directory: Path) -> None:
+    """The delivered tests."""
+    for source in sorted((BLUEPRINT / "tests").glob("*.py")):
+        _write_bytes(directory / "tests" / source.name, source.read_bytes())
+
+
+def digests(workspace: Path, system: str) -> dict[str, str]:
+    """`/`-rooted path -> sha256 of every file of a system and its workflow."""
+    directory = workspace / system_directory(system)
+    files = [path for path in directory.rglob("*") if path.is_file() and not _UNTOLD & set(path.parts)]
+    workflow = workspace / ".github" / "workflows" / f"ml-{system}.yml"
+    files += [workflow] if workflow.is_file() else []
+    return {f"/{path.relative_to(workspace).as_posix()}": _sha256(path) for path in sorted(files)}
+
+
+def changed(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, ...]:
+    """Paths that are new or differ."""
+    return tuple(path for path, digest in after.items() if before.get(path) != digest)
+
+
+def artifacts(after: Mapping[str, str], system: str) -> tuple[Artifact, ...]:
+    """What was delivered: everything but the working directories that git ignores."""
+    told = (path for path in after if not _WORKING & set(path.removeprefix(f"/{system_directory(system)}").split("/")))
+    return tuple(Artifact(path=path, digest=after[path], kind=_kind(path)) for path in told)
+
+
+def _kind(path: str) -> Kind:
+    name, parts = path.rsplit("/", 1)[-1], set(path.split("/"))
+    by_name: dict[str, Kind] = {"system.toml": "spec", "schema.json": "contract", "openapi.json": "contract"}
+    by_suffix: dict[str, Kind] = {"whl": "engine", "lock": "lock"}
+    found = by_name.get(name) or by_suffix.get(name.rsplit(".", 1)[-1])
+    if found:
+        return found
+    if "tests" in parts:
+        return "test"
+    if parts & {"deploy", ".github"} or name == "Makefile":
+        return "deployment"
+    return "document" if name.endswith((".md", ".html")) or name in {"LICENSE", ".gitignore"} else "code"
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    try:
+        if path.is_file() and path.read_bytes() == content:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.new")
+        draft.write_bytes(content)
+        draft.replace(path)
+    except OSError as error:
+        raise Permanent(f"cannot write {path}: {error.strerror}. Grant access or free space, submit again.") from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

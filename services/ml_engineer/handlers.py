@@ -1,0 +1,309 @@
+"""What the ml-engineer does with a task: brief -> clarify -> design -> build -> report, then the final event.
+
+The order is code. Each doorbell carries the task on from where its journal stands; nothing is kept in memory
+between activations. A mind designs, gates decide.
+"""
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Literal, cast
+
+import structlog
+
+from contracts.briefing import Briefing, ContextRequest, Query
+from contracts.events import (
+    Canceled,
+    Completed,
+    Delivered,
+    DesignProposed,
+    Failed,
+    QuestionsAsked,
+    Released,
+    TaskSubmitted,
+    Totals,
+)
+from contracts.report import ActivityReport
+from contracts.subjects import context_request
+from contracts.task import TaskState
+from services._runtime.errors import Interrupted, Permanent, Transient
+from services._runtime.home import Home, home_of
+from services._runtime.journal import Activation, digest_of
+from services._runtime.publisher import About
+from services._runtime.settings import Settings
+from services._runtime.workspace import resolve
+from services.ml_engineer import delivery, sources
+from services.ml_engineer.build import Builder, watchers
+from services.ml_engineer.dossier import Design
+from services.ml_engineer.engine import EngineShelf, Profile
+from services.ml_engineer.playbook import Mind, merge, without
+from services.ml_engineer.request import read
+from services.ml_engineer.slots import fill
+from services.ml_engineer.understanding import Understanding, acknowledged, with_defaults, with_missing, with_target
+
+BRIEFING_QUERY: Final = (
+    "Initial briefing required for ML system deployment. Provide overview of existing ML models, training data,"
+    " inference infrastructure, and relevant MLOps configuration files."
+)
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Engineer:
+    """The TaskHandler of the ml-engineer."""
+
+    settings: Settings
+    mind: Mind
+    shelf: EngineShelf
+    trainings: asyncio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Training is what is scarce: it has its own limit, so that it never delays an ending."""
+        self.trainings = asyncio.Semaphore(self.settings.trainings)
+
+    async def engage(self, activation: Activation) -> None:
+        """Carries the task on as far as it goes now."""
+        state = activation.state
+        if state.report is not None:
+            await self._conclude(activation)
+            return
+        if state.approval is not None and not state.approval.approve:
+            reason = f"the design was not approved: {state.approval.comment or 'no reason given'}"
+            await activation.append("canceled", Canceled(reason=reason, totals=_totals(activation)))
+            return
+        if expired := state.timeouts & {"answers", "approval"}:
+            raise Permanent(f"nobody gave the {' and '.join(sorted(expired))} in time: submit the request again")
+        if state.waiting is not None:
+            await activation.append("released", Released(reason=f"still waiting for {state.waiting}"))
+            return
+        await self._set_deadline(activation)
+        await self._work(activation)
+
+    async def interrupted(self, activation: Activation, interrupt: Interrupted) -> None:
+        """A cancelled task ends at once; a deadline is a failure that is reported."""
+        if interrupt.cause == "cancel":
+            await activation.append("canceled", Canceled(reason=interrupt.reason, totals=_totals(activation)))
+            return
+        await self._report(activation, "failed", f"{interrupt.reason}: submit again with a later deadline")
+
+    async def failed(self, activation: Activation, reason: str) -> None:
+        """Reports the failure; the final event follows the summary."""
+        if activation.state.report is not None:
+            await self._conclude(activation)
+            return
+        await self._report(activation, "failed", reason)
+
+    async def _work(self, activation: Activation) -> None:
+        request = _request(activation.state)
+        workspace = await asyncio.to_thread(resolve, activation.state.workspace, self.settings)
+        briefing = activation.state.briefing or await self._brief(activation)
+        understanding = await self._understand(activation, workspace, briefing, request)
+        if understanding.questions:
+            await self._ask(activation, understanding)
+            return
+        design = await self._design(activation, workspace, understanding)
+        if activation.state.waiting is not None:
+            return
+        builder = await self._builder(activation, workspace, design)
+        if understanding.profile is None:
+            raise Permanent("the data was not profiled: name the file to learn from")
+        delivered = activation.state.delivered or await builder.build(understanding, understanding.profile)
+        if activation.state.delivered is None:
+            await activation.append("delivered", delivered)
+        await self._report(activation, delivered.outcome, _told(delivered))
+
+    async def _brief(self, activation: Activation) -> Briefing:
+        """The mandatory first step: nothing is asked before the context-manager has said what is known."""
+        request = ContextRequest(
+            requesting_agent=activation.state.agent,
+            request_type="get_task_briefing",
+            payload=Query(query=f"{_request(activation.state).request}\n\n{BRIEFING_QUERY}"),
+        )
+        about = About(task=activation.task, workspace=activation.state.workspace)
+        answer = await activation.publisher.request(
+            context_request(request.request_type), request, about, timeout_s=self.settings.briefing_timeout_s
+        )
+        briefing = Briefing.from_bytes(answer.data)
+        if briefing.status == "error":
+            raise Permanent(f"the context-manager could not read the workspace: {briefing.briefing.summary}")
+        await activation.append("briefed", briefing)
+        return briefing
+
+    async def _understand(
+        self, activation: Activation, workspace: Path, briefing: Briefing, request: TaskSubmitted
+    ) -> Understanding:
+        reading, facts = read(request.request), briefing.briefing.facts
+        known = fill(reading.slots, activation.state.answers, facts)
+        said = request.inputs or reading.paths
+        found = await asyncio.to_thread(
+            lambda: sources.find(workspace, said=said, answered=known.get("task.data"), facts=facts)
+        )
+        understanding = Understanding(
+            request=request.request, reading=reading, known=known, facts=facts, data=found.paths
+        )
+        if found.known is not None:
+            profile = await self._profile(activation, workspace, found.paths)
+            understanding = replace(understanding, known={**known, "task.data": found.known})
+            understanding = with_target(understanding, profile)
+        elif found.question is not None:
+            understanding = replace(understanding, questions=(found.question,))
+        understanding = with_missing(understanding)
+        if request.accept_defaults:
+            understanding = with_defaults(understanding)
+        return understanding
+
+    async def _profile(self, activation: Activation, workspace: Path, data: tuple[str, ...]) -> Profile:
+        engine = await self.shelf.engine()
+        paths = [str(workspace / path.lstrip("/")) for path in data]
+
+        async def run() -> Profile:
+            log_file = self._home(workspace).step_log(activation.task, "profile")
+            command = ("profile", "--data", *paths)
+            return await engine.run(
+                command, workspace, Profile, watchers=watchers(activation, "profile"), log_file=log_file
+            )
+
+        return await activation.step("profile", run, result=Profile, inputs=list(data))
+
+    async def _ask(self, activation: Activation, understanding: Understanding) -> None:
+        """Waiting costs nothing: the timer is the server's, the work item is acknowledged, all is forgotten."""
+        await activation.timer("answers", self.settings.answers_expire_s)
+        asked = QuestionsAsked(known=acknowledged(understanding), questions=understanding.questions)
+        await activation.append("asked", asked)
+
+    async def _design(self, activation: Activation, workspace: Path, understanding: Understanding) -> Design:
+        """The recorded design, or a new one, checked by the engine: keys without effect become unmet requirements."""
+        if activation.state.design is not None:
+            return await activation.step("design", _unreachable, result=Design)
+        request = _request(activation.state)
+        budget_s = request.constraints.train_budget_s or self.settings.train_budget_s
+
+        async def draft() -> Design:
+            taken = await asyncio.to_thread(delivery.systems, workspace)
+            drawn = self.mind.design(understanding, budget_s=budget_s, taken=taken)
+            below = delivery.read_spec(workspace / delivery.system_directory(drawn.system))
+            merged = drawn.model_copy(update={"spec": merge(below, drawn.spec)})
+            return await self._supported(activation, workspace, merged)
+
+        design = await activation.step("design", draft, result=Design)
+        waits = request.approval == "design"
+        if waits:
+            await activation.timer("approval", self.settings.answers_expire_s)
+        proposed = DesignProposed(
+            digest=digest_of(design.spec),
+            awaits_approval=waits,
+            sections=design.sections,
+            spec=design.spec,
+            assumptions=design.assumptions,
+        )
+        await activation.append("designed", proposed)
+        return design
+
+    async def _supported(self, activation: Activation, workspace: Path, design: Design) -> Design:
+        """The design without keys that the engine refuses as not supported yet; each is told as unmet."""
+        engine = await self.shelf.engine()
+        home = self._home(workspace)
+        scratch = home.path / "tasks" / activation.task / "draft"
+        delivery.write(scratch, {"system.toml": delivery.toml(design.spec)})
+        said = await engine.say(
+            ("check",),
+            scratch,
+            watchers=watchers(activation, "check"),
+            log_file=home.step_log(activation.task, "check"),
+        )
+        error = cast("dict[str, Any]", said.get("error") or {})
+        problems = cast("list[dict[str, Any]]", error.get("details") or [])
+        refused = [problem for problem in problems if problem.get("code") != "not_supported_yet"]
+        if refused:
+            reasons = "; ".join(str(problem.get("message")) for problem in refused)
+            raise Permanent(f"the spec cannot be used: {reasons}. Mend system.toml or the answers, submit again.")
+        spec, unmet = design.spec, list(design.unmet)
+        for problem in problems:
+            spec = without(spec, str(problem["key"]))
+            unmet.append(str(problem["message"]))
+        return design.model_copy(update={"spec": spec, "unmet": tuple(unmet)})
+
+    async def _builder(self, activation: Activation, workspace: Path, design: Design) -> Builder:
+        return Builder(
+            activation=activation,
+            engine=await self.shelf.engine(),
+            home=self._home(workspace),
+            workspace=workspace,
+            design=design,
+            trainings=self.trainings,
+            latency_s=self.settings.latency_s,
+        )
+
+    async def _report(
+        self, activation: Activation, status: Literal["success", "partial", "failed"], summary: str
+    ) -> None:
+        """The report in the seed's JSON; the summary's timer stands before it, so the task cannot be left alone."""
+        files = await asyncio.to_thread(self._files, activation)
+        report = ActivityReport(
+            reporting_agent=activation.state.agent, status=status, summary=summary, files_modified=files
+        )
+        await activation.timer("summary", self.settings.summary_timeout_s)
+        await activation.append("reported", report, ending="deadline" in activation.state.timeouts)
+
+    def _files(self, activation: Activation) -> tuple[str, ...]:
+        """Every file of the system that differs from before the task."""
+        before, design = activation.state.steps.get("before"), activation.state.steps.get("design")
+        if before is None or design is None or not isinstance(before.result, dict):
+            return ()
+        workspace = resolve(activation.state.workspace, self.settings)
+        system = Design.model_validate(design.result).system
+        return delivery.changed(
+            {key: str(value) for key, value in before.result.items()}, delivery.digests(workspace, system)
+        )
+
+    async def _conclude(self, activation: Activation) -> None:
+        """The final event, once the summary is there or its time is over."""
+        state = activation.state
+        if state.waiting == "summary":
+            await activation.append("released", Released(reason="still waiting for the summary"))
+            return
+        report = state.report
+        if report is None:
+            raise Transient("a task without a report cannot be concluded")
+        totals = _totals(activation)
+        if report.status == "failed":
+            await activation.append("failed", Failed(reason=report.summary, totals=totals))
+        else:
+            await activation.append("completed", Completed(outcome=report.status, reason=report.summary, totals=totals))
+
+    async def _set_deadline(self, activation: Activation) -> None:
+        """A deadline that the asker set is a timer of the server's, set by the first activation."""
+        deadline = _request(activation.state).constraints.deadline
+        if deadline is None or activation.state.briefing is not None:
+            return
+        left = (deadline - activation.publisher.clock()).total_seconds()
+        if left <= 0:
+            raise Interrupted("deadline", f"the deadline {deadline.isoformat()} had passed before the work began")
+        await activation.timer("deadline", left)
+
+    def _home(self, workspace: Path) -> Home:
+        return home_of(self.settings, workspace)
+
+
+def _request(state: TaskState) -> TaskSubmitted:
+    if state.request is None:
+        raise Permanent("the task has no request")
+    return state.request
+
+
+def _totals(activation: Activation) -> Totals:
+    begun = activation.state.submitted_at or activation.publisher.clock()
+    return Totals(wall_s=max(0.0, (activation.publisher.clock() - begun).total_seconds()))
+
+
+def _told(delivered: Delivered) -> str:
+    """The report's one sentence: what stands where, what it is worth, what is missing."""
+    failed = [gate.name for gate in delivered.gates if not gate.passed]
+    gates = "all gates passed" if not failed else f"gates not passed: {', '.join(failed)}"
+    unmet = f"; not done: {'; '.join(delivered.unmet)}" if delivered.unmet else ""
+    return f"Built {delivered.system} version {delivered.version} in {delivered.system_dir}: {gates}{unmet}."
+
+
+async def _unreachable() -> Design:
+    raise Permanent("the design of this task was proposed but not recorded: submit the request again")

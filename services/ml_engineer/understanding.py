@@ -1,0 +1,165 @@
+"""What an engagement has understood before it designs: pure, from request, briefing, answers and the data's profile.
+
+Decides which questions are left. A field that the request, the workspace or an answer fills is never asked.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from contracts.briefing import Fact
+from contracts.events import AnswerValue, Question
+from services._runtime.errors import Permanent
+from services.ml_engineer.engine import Candidate, Profile
+from services.ml_engineer.request import Reading, kind_said, nearest, targets_in
+from services.ml_engineer.slots import SLOT_LIST, SLOTS_BY_ID, Known, Slot
+
+_CLEAR_SCORE: Final = 0.5
+_CLEAR_LEAD: Final = 0.15
+_SHOWN_COLUMNS: Final = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Understanding:
+    """What is known of a request."""
+
+    request: str
+    reading: Reading
+    known: Mapping[str, Known]
+    facts: tuple[Fact, ...]
+    data: tuple[str, ...] = ()
+    """Paths of the data, `/`-rooted at the workspace; empty: not known yet."""
+    profile: Profile | None = None
+    questions: tuple[Question, ...] = ()
+    """What is missing, with defaults where one can be taken."""
+
+    @property
+    def must_wait(self) -> bool:
+        """True when something is missing that no default can fill."""
+        return any(question.default is None for question in self.questions)
+
+
+def with_target(understanding: Understanding, profile: Profile) -> Understanding:
+    """The understanding with the data's profile: the target and its kind are known, or asked."""
+    columns = [column.name for column in profile.columns]
+    found = replace(understanding, profile=profile)
+    answered = found.known.get("task.target")
+    if answered is not None:
+        target = _column(str(answered.value), columns)
+        return _with_kind(found, profile, replace(answered, value=target))
+    meant = targets_in(found.request, columns)
+    if len(meant) == 1:
+        return _with_kind(found, profile, Known("task.target", meant[0], "request", "the request"))
+    return replace(found, questions=(*found.questions, _target_question(found, profile, meant)))
+
+
+def with_missing(understanding: Understanding) -> Understanding:
+    """The understanding with a question for each slot that is still open."""
+    asked = {question.id for question in understanding.questions}
+    left = tuple(
+        slot.question(_evidence(slot, understanding.facts))
+        for slot in SLOT_LIST
+        if slot.asked and slot.id not in understanding.known and slot.id not in asked and slot.default is not None
+    )
+    return replace(understanding, questions=(*understanding.questions, *left))
+
+
+def with_defaults(understanding: Understanding) -> Understanding:
+    """The understanding after every question that has a default was given it; only the others are left."""
+    taken = {
+        question.id: Known(question.id, question.default, "default", "nobody said otherwise")
+        for question in understanding.questions
+        if question.default is not None
+    }
+    left = tuple(question for question in understanding.questions if question.default is None)
+    known = {**understanding.known, **taken}
+    found = replace(understanding, known=known, questions=left)
+    target = taken.get("task.target")
+    return _with_kind(found, found.profile, target) if target is not None and found.profile is not None else found
+
+
+def acknowledged(understanding: Understanding) -> tuple[str, ...]:
+    """What is known already, in words with sources: told before anything is asked."""
+    told = [
+        f"{known.id.replace('.', ' ')}: {_shown(known.value)} ({known.source})"
+        for known in understanding.known.values()
+        if known.id != "business.goal"
+    ]
+    stack = [f"{fact.field}: {fact.value} ({fact.source})" for fact in understanding.facts if fact.slot == "stack"]
+    profile = understanding.profile
+    data = (
+        [f"data: {', '.join(understanding.data)}, {profile.rows} rows, {len(profile.columns)} columns"]
+        if profile
+        else []
+    )
+    return (*data, *told, *stack[:6])
+
+
+def _with_kind(understanding: Understanding, profile: Profile, target: Known) -> Understanding:
+    known = {**understanding.known, "task.target": target}
+    if "task.kind" not in known:
+        known["task.kind"] = Known(
+            "task.kind", _kind(understanding, profile, str(target.value)), "workspace", "the data"
+        )
+    return replace(understanding, known=known)
+
+
+def _kind(understanding: Understanding, profile: Profile, target: str) -> str:
+    said = kind_said(understanding.request)
+    candidate = next((found for found in profile.candidates if found.target == target), None)
+    column = next(found for found in profile.columns if found.name == target)
+    seen = candidate.kind if candidate else _kind_of_values(column.type, column.distinct)
+    if said in {"regression", "forecast"}:
+        return "regression"
+    if said == "classification" and seen == "regression":
+        return "binary" if column.distinct == 2 else "multiclass"
+    return seen
+
+
+def _kind_of_values(column_type: str, distinct: int) -> str:
+    if distinct == 2:
+        return "binary"
+    return "regression" if column_type in {"number", "integer"} else "multiclass"
+
+
+def _column(name: str, columns: Sequence[str]) -> str:
+    """The column that an answer means. Raises Permanent with the nearest names when there is none."""
+    by_lower = {column.lower(): column for column in columns}
+    if name.lower() in by_lower:
+        return by_lower[name.lower()]
+    close = nearest(name, columns)
+    hint = f"the nearest are {', '.join(close)}" if close else f"it has {', '.join(columns[:_SHOWN_COLUMNS])}"
+    raise Permanent(f"the data has no column {name!r} to predict: {hint}. Submit again with one of them.")
+
+
+def _target_question(understanding: Understanding, profile: Profile, meant: Sequence[str]) -> Question:
+    columns = [column.name for column in profile.columns]
+    slot, candidates = SLOTS_BY_ID["task.target"], profile.candidates
+    absent = [name for name in understanding.reading.named if name.lower() not in {c.lower() for c in columns}]
+    if len(meant) > 1:
+        evidence = (f"the request may mean {', '.join(meant)}",)
+        return slot.question(evidence)
+    if absent:
+        close = nearest(absent[0], columns)
+        hint = f"nearest: {', '.join(close)}" if close else f"columns: {', '.join(columns[:_SHOWN_COLUMNS])}"
+        return slot.question((f"the data has no column {absent[0]!r}; {hint}",))
+    evidence = tuple(f"{found.target}: {found.kind}, {found.why}" for found in candidates[:3])
+    if _is_clear(candidates):
+        question = slot.question(evidence)
+        return question.model_copy(update={"default": candidates[0].target})
+    return slot.question(evidence or (f"columns: {', '.join(columns[:_SHOWN_COLUMNS])}",))
+
+
+def _is_clear(candidates: Sequence[Candidate]) -> bool:
+    if not candidates or candidates[0].score < _CLEAR_SCORE:
+        return False
+    return len(candidates) == 1 or candidates[0].score - candidates[1].score >= _CLEAR_LEAD
+
+
+def _evidence(slot: Slot, facts: Sequence[Fact]) -> tuple[str, ...]:
+    """Passing mentions that were not certain enough to fill the slot."""
+    return tuple(f"{fact.value} ({fact.source})" for fact in facts if f"{fact.slot}.{fact.field}" == slot.id)[:3]
+
+
+def _shown(value: AnswerValue) -> str:
+    return ", ".join(value) if isinstance(value, list) else str(value)

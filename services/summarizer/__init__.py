@@ -1,0 +1,1 @@
+"""Tells people how a task ended: from its journal, claim by claim."""

@@ -1,0 +1,38 @@
+"""The repository as the architecture tests see it: its root, its files, its services."""
+
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+ENGINE = ROOT / "services" / "ml_engineer" / "blueprint"
+"""The engine's source root: what is delivered, a project of its own."""
+SERVICES = tuple(
+    sorted(
+        folder.name
+        for folder in (ROOT / "services").iterdir()
+        if folder.is_dir() and not folder.name.startswith(("_", "."))
+    )
+)
+"""Folders of the services, as Python spells them."""
+
+
+def spelled(service: str) -> str:
+    """A service's name outside Python: `context_manager` is `context-manager`."""
+    return service.replace("_", "-")
+
+
+def files() -> tuple[Path, ...]:
+    """Every file that belongs to the repository: tracked, or new and not ignored."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    return tuple(path for name in sorted(listed.stdout.split("\0")) if name and (path := ROOT / name).is_file())
+
+
+def python_files() -> tuple[Path, ...]:
+    """Every Python file of the repository."""
+    return tuple(path for path in files() if path.suffix == ".py")

@@ -1,0 +1,232 @@
+"""The server as a process: switching versions under load, large requests beside small ones, starting and ending."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from mlsystem.registry import Note, Registry
+from mlsystem.serving.load import Window, open_loop, request, run
+from mlsystem.serving.process import Listening, serving
+from tests.blueprint.asking import get, metric, predict
+from tests.blueprint.small_system import NOTE, ROW, make_system, register, slow_classifier, write_package
+
+PATIENCE_S = 30.0
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen in time"
+
+
+@contextlib.contextmanager
+def under_load(server: Listening, *, rate_rps: float) -> Generator[list[Window]]:
+    """Drive a server in a thread for the time of the context; the windows are complete at its end."""
+    stop, windows = threading.Event(), list[Window]()
+    payload = request(server, "/predict", {"rows": [ROW]})
+
+    def drive() -> None:
+        while not stop.is_set():
+            windows.append(run(open_loop(server, [payload], rate_rps=rate_rps, seconds=0.5)))
+
+    with ThreadPoolExecutor(1) as threads:
+        driven = threads.submit(drive)
+        try:
+            yield windows
+        finally:
+            stop.set()
+            driven.result()
+
+
+def test_versions_are_switched_under_load_without_a_failed_request(tmp_path: Path) -> None:
+    """Promotions and rollbacks reach the server by themselves, and no request in between is lost."""
+    registry = make_system(tmp_path, 0.0, 1.0)
+    registry.promote(1, NOTE)
+    with serving(tmp_path) as server, under_load(server, rate_rps=150) as windows:
+        for _ in range(3):
+            registry.promote(2, NOTE)
+            wait_until(lambda: get(server.url, "/version").json["version"] == 2)
+            assert predict(server.url, ROW).json["model"]["version"] == 2
+            registry.rollback(None, NOTE)
+            wait_until(lambda: get(server.url, "/version").json["version"] == 1)
+        assert metric(server.url, "model_switches_total") == 7
+    assert sum(window.requests for window in windows) > 0
+    assert sum(window.errors for window in windows) == 0
+
+
+def test_a_server_that_started_without_a_version_takes_the_first_promotion(tmp_path: Path) -> None:
+    registry = make_system(tmp_path, 0.0)
+    with serving(tmp_path) as server:
+        assert get(server.url, "/readyz").status == 503
+        registry.promote(1, NOTE)
+        wait_until(lambda: get(server.url, "/readyz").status == 200)
+        assert predict(server.url, ROW).status == 200
+
+
+def test_a_version_that_cannot_be_loaded_leaves_the_one_that_answers(tmp_path: Path) -> None:
+    """A damaged model never answers; the failure is counted, and the next sound version is taken."""
+    registry = make_system(tmp_path, 0.0, 1.0, 2.0)
+    registry.promote(1, NOTE)
+    damage(registry, tmp_path, 2)
+    with serving(tmp_path) as server:
+        registry.promote(2, NOTE)
+        wait_until(lambda: metric(server.url, "model_switch_failures_total") >= 1)
+        assert predict(server.url, ROW).json["model"]["version"] == 1
+        registry.promote(3, NOTE)
+        wait_until(lambda: predict(server.url, ROW).json["model"]["version"] == 3)
+
+
+def damage(registry: Registry, root: Path, version: int) -> None:
+    sha256 = registry.ledger().versions[version].files["model.onnx"].sha256
+    (root / "registry" / "blobs" / "sha256" / sha256).write_bytes(b"not a model")
+
+
+def test_a_server_can_be_held_on_one_version(tmp_path: Path) -> None:
+    registry = make_system(tmp_path, 0.0, 1.0)
+    registry.promote(1, NOTE)
+    with serving(tmp_path, "--version", "2") as server:
+        assert predict(server.url, ROW).json["model"]["version"] == 2
+
+
+def test_a_large_request_that_takes_too_long_is_refused_while_small_questions_are_answered(tmp_path: Path) -> None:
+    """The thread goes on unheard, and the request keeps its place until the thread is free again."""
+    package = write_package(tmp_path, slow_classifier(), timeout="100ms", concurrency=1)
+    with serving(package, "--package", str(package)) as server:
+        refused = predict(server.url, *([ROW] * 60))
+        turned_away = predict(server.url, *([ROW] * 60))
+        assert get(server.url, "/healthz").status == 200
+        wait_until(lambda: metric(server.url, "http_requests_in_progress") == 0)
+    assert (refused.status, refused.error["limit"]) == (503, {"name": "serving.timeout", "value": 0.1})
+    assert (turned_away.status, turned_away.error["limit"]["name"]) == (503, "serving.concurrency")
+
+
+def test_sigterm_lets_requests_in_flight_end_and_is_a_success(tmp_path: Path) -> None:
+    package = write_package(tmp_path, slow_classifier())
+    with serving(package, "--package", str(package)) as server, ThreadPoolExecutor(1) as threads:
+        answer = threads.submit(predict, server.url, *([ROW] * 60))
+        wait_until(lambda: metric(server.url, "http_requests_in_progress") == 1)
+        server.process.send_signal(signal.SIGTERM)
+        assert answer.result().status == 200
+        assert server.process.wait(PATIENCE_S) == 0
+
+
+def test_a_server_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    """Also when that process is killed and can do nothing any more."""
+    package = write_package(tmp_path, slow_classifier())
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom mlsystem.serving.process import serving\n"
+        "with serving(Path(sys.argv[1]), '--package', sys.argv[1]) as server:\n"
+        "    print(server.url, flush=True)\n    sys.stdin.read()\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script, str(package)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with parent:
+        assert parent.stdout is not None
+        url = parent.stdout.readline().strip()
+        assert get(url, "/healthz").status == 200
+        parent.kill()
+    wait_until(lambda: not answers(url))
+
+
+def answers(url: str) -> bool:
+    try:
+        return get(url, "/healthz").status == 200
+    except OSError:
+        return False
+
+
+def cli(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mlsystem", *arguments, "--dir", str(directory)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+
+
+def test_a_taken_port_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    make_system(tmp_path, 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = cli(tmp_path, "serve", "--port", str(port), "--json")
+    error = json.loads(ended.stdout)["error"]
+    assert (ended.returncode, error["code"]) == (4, "cannot_listen")
+    assert "--port" in error["message"]
+
+
+def test_serve_under_json_says_one_thing_on_stdout_at_the_end(tmp_path: Path) -> None:
+    """Where it listens is then told on stderr, for stdout belongs to the result."""
+    make_system(tmp_path, 0.0).promote(1, NOTE)
+    command = [sys.executable, "-m", "mlsystem", "serve", "--port", "0", "--json", "--dir", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        told = json.loads(process.stderr.readline())
+        predict(told["url"], ROW)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=PATIENCE_S)
+    assert (told["event"], told["version"], told["pid"]) == ("serving", 1, process.pid)
+    assert (process.returncode, json.loads(out)["requests"]) == (0, 1)
+
+
+def test_the_serve_side_loads_nothing_of_the_train_side(tmp_path: Path) -> None:
+    """What a server needs stays small: no training library is imported by anything that it imports."""
+    heavy = ["duckdb", "lightgbm", "sklearn", "scipy", "onnx", "pandas", "pyarrow", "pickle5"]
+    script = (
+        "import sys, json\n"
+        "import mlsystem.__main__, mlsystem.serving.command, mlsystem.serving.server, mlsystem.serving.batch\n"
+        f"found = [name for name in {heavy!r} if name in sys.modules]\n"
+        "found += [n for n in sys.modules if n.startswith(('mlsystem.data', 'mlsystem.train', 'mlsystem.features',"
+        " 'mlsystem.compile', 'mlsystem.evaluation', 'mlsystem.packaging'))]\n"
+        "print(json.dumps(found))"
+    )
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert json.loads(told.stdout) == []
+
+
+def test_telemetry_is_off_before_onnx_runtime_is_loaded(tmp_path: Path) -> None:
+    script = "import mlsystem.serving.model, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    told = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path, env=environment
+    )
+    assert told.stdout.strip() == "1"
+
+
+def test_smoke_posts_a_row_of_the_data_and_tells_the_prediction(tmp_path: Path) -> None:
+    make_system(tmp_path, 0.0).promote(1, NOTE)
+    with serving(tmp_path) as server:
+        told = json.loads(cli(tmp_path, "smoke", "--url", server.url, "--json").stdout)
+    assert told == {"ok": True, "version": 1, "prediction": "Yes", "row": ROW}
+
+
+def test_smoke_without_a_server_says_how_to_start_one(tmp_path: Path) -> None:
+    make_system(tmp_path, 0.0).promote(1, NOTE)
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+    ended = cli(tmp_path, "smoke", "--url", f"http://127.0.0.1:{port}", "--json")
+    error = json.loads(ended.stdout)["error"]
+    assert (ended.returncode, error["code"]) == (4, "no_server")
+    assert "python -m mlsystem serve" in error["message"]
+
+
+def test_versions_made_while_a_server_runs_can_be_promoted_by_anybody(tmp_path: Path) -> None:
+    """The command line of another process is enough; the server is not told, it looks."""
+    registry = make_system(tmp_path, 0.0)
+    registry.promote(1, Note("a person"))
+    with serving(tmp_path) as server:
+        assert register(registry, 3.0) == 2
+        assert cli(tmp_path, "promote", "2", "--by", "ada").returncode == 0
+        wait_until(lambda: predict(server.url, ROW).json["model"]["version"] == 2)

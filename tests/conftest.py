@@ -1,0 +1,88 @@
+"""Fixtures that every test may use: a real nats-server on a free port, connected buses, telemetry in memory.
+
+On failure the wire log (every message on `>`) of the test's server is attached to the report.
+"""
+
+import time
+from collections.abc import AsyncIterator, Generator
+from pathlib import Path
+
+import pytest
+from nats.aio.msg import Msg
+
+from services._runtime import telemetry
+from services._runtime.bus import Bus
+from services._runtime.provision import provision
+from services._runtime.publisher import Publisher
+from services._runtime.settings import Settings
+from tests.server import NatsServer
+
+_WIRE = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Generator[NatsServer]:
+    """A running nats-server of the test's own; may be killed and started again."""
+    found = NatsServer(tmp_path / "nats")
+    found.start()
+    yield found
+    found.stop()
+
+
+@pytest.fixture
+def settings(server: NatsServer, tmp_path: Path) -> Settings:
+    """Settings with short times, against the test's server."""
+    return fast_settings(server.url, tmp_path)
+
+
+@pytest.fixture
+async def bus(settings: Settings, request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
+    """A provisioned, connected bus."""
+    found = await Bus.connect(settings, "test")
+    await provision(found)
+    wire: list[str] = []
+    request.node.stash[_WIRE] = wire
+    began = time.monotonic()
+
+    async def heard(message: Msg) -> None:
+        if not message.subject.startswith(("_INBOX", "$JS.ACK", "$JS.API.CONSUMER.MSG.NEXT")):
+            wire.append(
+                f"{time.monotonic() - began:8.3f} {message.subject} {message.data[:300].decode(errors='replace')}"
+            )
+
+    end = await found.subscribe(">", heard)
+    yield found
+    await end()
+    await found.close()
+
+
+@pytest.fixture
+def publisher(bus: Bus, settings: Settings) -> Publisher:
+    """Publishes as a test."""
+    return Publisher(bus, telemetry.start("test", settings))
+
+
+def fast_settings(url: str, tmp_path: Path, **given: object) -> Settings:
+    """Settings whose waits are short enough for a test."""
+    quick: dict[str, object] = {
+        "nats_url": url,
+        "home": tmp_path / "home",
+        "workspace_roots": str(tmp_path),
+        "ack_wait_s": 1.0,
+        "retry_delay_s": 0.05,
+        "heartbeat_s": 0.5,
+        "publish_timeout_s": 1.0,
+        "latency_s": 0.5,
+        "train_budget_s": 5.0,
+    }
+    return Settings.read(**{**quick, **given})
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Attaches the wire log to a failed test."""
+    report = yield
+    wire = item.stash.get(_WIRE, [])
+    if report.failed and wire:
+        report.sections.append(("wire log", "\n".join(wire[-200:])))
+    return report
