@@ -117,6 +117,8 @@ def _run(example: Example, workspace: Path, time_budget: str) -> tuple[int, dict
         [sys.executable, "-m", "services.gateway.cli", *command, "--json"], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
     output = _output(process)
+    if process.returncode < 0:
+        raise DemoError("Stopped. The task is kept: the same command goes on with it.")
     try:
         return process.returncode, cast("dict[str, Any]", json.loads(output))
     except ValueError as error:

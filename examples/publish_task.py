@@ -57,7 +57,7 @@ def tell(task: str, event: str, body: dict[str, Any]) -> None:
         case "summarised":
             lines = [body["text"]]
         case _:
-            lines = [""]
+            lines = [body.get("reason", "")]
     sys.stdout.write(f"{event:12} " + "\n             ".join(lines) + "\n")
 
 

@@ -42,7 +42,7 @@ class NatsServer:
             time.sleep(0.005)
 
     def kill(self) -> None:
-        """kill -9."""
+        """Kill -9."""
         self._end(signal.SIGKILL)
 
     def stop(self) -> None:

@@ -50,7 +50,9 @@ _HEADROOM: Final = 4096
 """Bytes of max_payload kept free: the client's own check ignores headers and then loses the connection."""
 _BATCH: Final = 256
 _RECONNECT_S: Final = 0.5
-_DENIED = re.compile(r'[Pp]ermissions [Vv]iolation for (Publish|Subscription) to "?([^"\s]+)"?')
+_FLUSH_S: Final = 120
+"""Seconds. The client drops a connection after three ping intervals (10 s) without an answer."""
+_DENIED = re.compile(r'permissions violation for (publish|subscription) to "?([^"\s]+)"?', re.IGNORECASE)
 
 T = TypeVar("T")
 
@@ -91,6 +93,7 @@ class Bus:
     _inbox: str
     _waiting: dict[str, _Waiter] = field(default_factory=dict[str, _Waiter])
     _next: int = 0
+    _flushing: set["asyncio.Task[None]"] = field(default_factory=set["asyncio.Task[None]"])
 
     @classmethod
     async def connect(cls, settings: Settings, service: str, *, url: str = "") -> "Bus":
@@ -220,16 +223,25 @@ class Bus:
         return replace(stored, data=await self._redeem(stored.data))
 
     async def flush(self) -> None:
-        """Returns when the server has seen everything that was sent."""
-        with contextlib.suppress(NatsError, asyncio.TimeoutError):
-            await self.client.flush(timeout=2)
+        """Returns when the server has seen everything that was sent, or after 2 s.
+
+        The client's flush must never be cancelled or time out on a living connection: the late PONG would then
+        meet a cancelled future and end the read loop, and the connection would be deaf. So it runs on its own,
+        longer than a connection without PONGs lives.
+        """
+        flushing = asyncio.create_task(self.client.flush(timeout=_FLUSH_S))
+        self._flushing.add(flushing)
+        flushing.add_done_callback(self._flushed)
+        with contextlib.suppress(NatsError, TimeoutError):
+            await asyncio.wait_for(asyncio.shield(flushing), 2)
 
     async def close(self) -> None:
         """Flushes and closes. `drain` is left out: it can take its whole timeout."""
         if not self.client.is_closed:
             if self.client.is_connected:
                 await self.flush()
-            await self.client.close()
+            with contextlib.suppress(RuntimeError):  # uvloop: the transport of a lost connection takes no last words
+                await self.client.close()
 
     async def _store(self, subject: str, body: bytes, headers: Mapping[str, str]) -> Ack:
         self._guard(subject, body, headers)
@@ -383,15 +395,20 @@ class Bus:
         denied = _DENIED.search(str(error))
         if denied is None:
             return
-        action, subject = ("publish on" if "ublish" in denied.group(1) else "subscribe to"), denied.group(2)
+        action = "publish on" if denied.group(1).lower() == "publish" else "subscribe to"
         for waiter in self._waiting.values():
-            if waiter.subject == subject and not waiter.answer.done():
-                waiter.answer.set_exception(Forbidden(action=action, subject=subject))
+            if waiter.subject.lower() == denied.group(2).lower() and not waiter.answer.done():
+                waiter.answer.set_exception(Forbidden(action=action, subject=waiter.subject))
 
     async def _heard(self, message: Msg) -> None:
         waiter = self._waiting.get(message.subject.rsplit(".", 1)[1])
         if waiter is not None and not waiter.answer.done():
             waiter.answer.set_result(message)
+
+    def _flushed(self, flushing: "asyncio.Task[None]") -> None:
+        self._flushing.discard(flushing)
+        if not flushing.cancelled():
+            flushing.exception()  # seen: a connection that went away cannot be flushed
 
     def _guard(self, subject: str, body: bytes, headers: Mapping[str, str]) -> None:
         size = len(body) + sum(len(name) + len(value) + 4 for name, value in headers.items())

@@ -80,9 +80,10 @@ class EmbeddedServer:
 
     def _prepare(self) -> None:
         sync = "always" if self.settings.sync_always else '"2m"'
+        limit = f", max_file_store: {self.settings.store_max_bytes}" if self.settings.store_max_bytes else ""
         config = (
             f'listen: "127.0.0.1:{self.port}"\nmax_payload: 1MB\n'
-            f'jetstream {{ store_dir: "{self.store / "jetstream"}", sync_interval: {sync} }}\n'
+            f'jetstream {{ store_dir: "{self.store / "jetstream"}", sync_interval: {sync}{limit} }}\n'
             "feature_flags { js_ack_fc_v2: false }\n"
         )
         try:

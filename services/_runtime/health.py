@@ -10,6 +10,7 @@ import sys
 from services._runtime.bus import Bus
 from services._runtime.errors import BusUnavailable, MeshError
 from services._runtime.settings import Settings
+from services._runtime.telemetry import configure_logs
 
 _PATIENCE_S = 3.0
 
@@ -36,6 +37,7 @@ def main() -> int:
     if len(sys.argv) != 2:
         print("usage: python -m services._runtime.health SERVICE", file=sys.stderr)  # noqa: T201 - a probe's output
         return 2
+    configure_logs("error", sys.stderr)
     try:
         found = asyncio.run(_probe(sys.argv[1]))
     except MeshError as error:

@@ -12,6 +12,7 @@ Left out: fetching and acknowledging doorbells (worker.py), what an engagement d
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ from services._runtime.publisher import About, Publisher, Sent, new_id
 
 R = TypeVar("R")
 
+_LOOK_S: Final = 10.0
+"""How often a running activation looks for news without a hint: hints are core messages and may be lost."""
 _PROGRESS_S: Final = 1.0
 """Progress is stored at most once a second; what comes in between goes to `mesh.live` only."""
 
@@ -163,11 +166,13 @@ class Activation:
                 hint.set()
 
         end = await self.publisher.bus.subscribe(self._filter, heard)
+        await self.publisher.bus.flush()
         try:
             while True:
-                await hint.wait()
-                hint.clear()
                 await self.refresh()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(hint.wait(), _LOOK_S)
+                hint.clear()
         finally:
             await end()
 

@@ -1,7 +1,9 @@
 """Makes the streams, durables and buckets of the mesh; the only place that does. Running it again changes nothing.
 
 Source of the shapes: contracts/subjects.py. `WORK` has no subjects of its own: the server fills it from TASKS
-by subject transforms, so that an event and its doorbell are one write.
+by subject transforms, so that an event and its doorbell are one write. Streams have no limits of their own: a
+stream with schedules could only discard its oldest messages, which are the truth. The server's `max_file_store`
+is the limit, and over it a publish is refused.
 """
 
 from typing import Any, Final
@@ -44,8 +46,6 @@ def streams(bus: Bus) -> tuple[dict[str, Any], ...]:
             "storage": "file",
             "allow_direct": True,
             "num_replicas": bus.settings.replicas,
-            "max_bytes": bus.settings.stream_max_bytes,
-            "discard": "new",
             "duplicate_window": _DUPLICATES_NS,
             **rest,
         }
@@ -56,7 +56,6 @@ def streams(bus: Bus) -> tuple[dict[str, Any], ...]:
         stream(
             subjects.TASKS,
             subjects=["mesh.task.>", "mesh.timer.>"],
-            discard="old",  # the server takes no schedules in a stream that discards new messages
             allow_atomic=True,
             allow_msg_schedules=True,
             allow_msg_ttl=True,

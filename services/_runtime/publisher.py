@@ -79,7 +79,7 @@ class Publisher:
             telemetry.TASK: about.task,
         }
         with self.telemetry.span(
-            f"send {template}", parent=about.parent, kind=SpanKind.PRODUCER, attributes=attributes
+            f"send {template}", parent=about.parent or None, kind=SpanKind.PRODUCER, attributes=attributes
         ):
             metadata = self._metadata(body, about, message_id, kind)
             ack = await self.bus.publish(subject, body.to_bytes(), encode(metadata), expect=expect)

@@ -80,8 +80,8 @@ class Settings(BaseSettings):
     """How much of a refused body a dead letter keeps."""
     replicas: int = Field(default=1, ge=1, le=5)
     """Copies of each stream."""
-    stream_max_bytes: int = Field(default=-1)
-    """Size limit of each stream; -1: none."""
+    store_max_bytes: int = Field(default=0, ge=0)
+    """Embedded server: disk that all streams may use; over it a publish is refused, nothing is lost. 0: the disk."""
     sync_always: bool = False
     """Embedded server: fsync each write, so that a power cut loses nothing either."""
     port: int = Field(default=4222, ge=0, le=65_535)

@@ -75,13 +75,13 @@ class Telemetry:
         self,
         name: str,
         *,
-        parent: str = "",
+        parent: str | None = None,
         kind: SpanKind = SpanKind.INTERNAL,
         links: Sequence[str] = (),
         attributes: Mapping[str, str | int | float | bool] | None = None,
     ) -> Generator[Span]:
-        """A current span. `parent` and `links` are traceparents; without a parent the current span is it."""
-        context = _context(parent) if parent else None
+        """A current span. `parent` and `links` are traceparents; "" begins a trace, None hangs on the current span."""
+        context = None if parent is None else _context(parent)
         found = [Link(linked) for text in links if (linked := _span_context(text)) is not None]
         with (
             self.tracer.start_as_current_span(

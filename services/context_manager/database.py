@@ -67,16 +67,21 @@ def open_database(file: Path) -> sqlite3.Connection:
         connection = _connect(file)
         if _version(connection) == VERSION:
             return connection
-        found = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-        if not found:
+        if not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
             return _made(connection)
         connection.close()
-    except sqlite3.OperationalError:
-        raise
     except sqlite3.DatabaseError as error:
+        if not is_damaged(error):
+            raise
         _log.warning("context.database_damaged", file=str(file), reason=str(error))
     set_aside(file)
     return _made(_connect(file))
+
+
+def is_damaged(error: sqlite3.Error) -> bool:
+    """Whether `error` says that the file is broken or no database, rather than that it cannot be used just now."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the kind, the rest the detail
+    return code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 def last_seq(file: Path) -> int:

@@ -20,7 +20,7 @@ from contracts.briefing import Briefing, ContextRequest
 from contracts.report import ActivityReport
 from services._runtime.errors import Transient
 from services.context_manager.answers import answer, failure
-from services.context_manager.database import last_seq
+from services.context_manager.database import is_damaged, last_seq, set_aside
 from services.context_manager.export import export
 from services.context_manager.knowledge import KnowledgeBase
 
@@ -110,15 +110,32 @@ class ContextManager:
 
     def _called(self, place: _Place, call: Callable[[KnowledgeBase], _Result]) -> _Result:
         try:
-            if place.memory is None:
-                database = place.directory / DATABASE
-                place.memory = KnowledgeBase(database, place.workspace, max_file_bytes=self._max_file_bytes)
-            return call(place.memory)
+            try:
+                return call(self._opened(place))
+            except sqlite3.DatabaseError as error:
+                if not is_damaged(error):
+                    raise
+                _log.warning("context.database_damaged", directory=str(place.directory), reason=str(error))
+                self._begin_anew(place)
+                return call(self._opened(place))
         except (sqlite3.Error, OSError) as error:
             raise Transient(
                 f"the memory of {str(place.workspace)!r} in {str(place.directory)!r} cannot be used ({error}):"
                 f" check free space and permissions there"
             ) from error
+
+    def _opened(self, place: _Place) -> KnowledgeBase:
+        if place.memory is None:
+            database = place.directory / DATABASE
+            place.memory = KnowledgeBase(database, place.workspace, max_file_bytes=self._max_file_bytes)
+        return place.memory
+
+    def _begin_anew(self, place: _Place) -> None:
+        """Reports come back with the next start: `position` is 0 for an empty memory."""
+        if place.memory is not None:
+            place.memory.close()
+            place.memory = None
+        set_aside(place.directory / DATABASE)
 
     def _place(self, workspace: Path) -> _Place:
         resolved = workspace.resolve()

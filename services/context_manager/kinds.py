@@ -12,11 +12,11 @@ KINDS: Final = {
     ".h": "C header", ".cpp": "C++", ".cs": "C#", ".rb": "Ruby", ".php": "PHP", ".kt": "Kotlin", ".swift": "Swift",
     ".scala": "Scala", ".r": "R", ".sh": "shell script", ".sql": "SQL", ".md": "Markdown", ".rst": "reStructuredText",
     ".txt": "text", ".yaml": "YAML", ".yml": "YAML", ".json": "JSON", ".toml": "TOML", ".ini": "INI",
-    ".cfg": "configuration", ".html": "HTML", ".css": "CSS", ".xml": "XML", ".csv": "CSV table", ".tsv": "TSV table",
-    ".parquet": "Parquet table", ".ipynb": "Jupyter notebook", ".proto": "Protocol Buffers", ".tf": "Terraform",
+    ".cfg": "configuration", ".html": "HTML", ".css": "CSS", ".xml": "XML", ".csv": "CSV", ".tsv": "TSV",
+    ".parquet": "Parquet", ".ipynb": "Jupyter notebook", ".proto": "Protocol Buffers", ".tf": "Terraform",
     ".onnx": "ONNX model", ".whl": "Python wheel", ".png": "picture", ".jpg": "picture", ".svg": "picture",
     ".pdf": "PDF document", ".jsonl": "JSON lines", ".ndjson": "JSON lines", ".zip": "archive", ".gz": "archive",
-    ".pkl": "pickle", ".db": "database file", ".sqlite": "database file", ".xlsx": "spreadsheet",
+    ".pkl": "pickle", ".db": "database", ".sqlite": "database", ".xlsx": "spreadsheet",
     ".graphql": "GraphQL",
 }  # fmt: skip
 """By suffix, lower case: the kind as it stands before the word file."""

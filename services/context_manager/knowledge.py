@@ -23,6 +23,7 @@ from services._runtime.redaction import redact
 from services.context_manager import indexing, retrieval, walking
 from services.context_manager.database import CHUNK_BITS, last_seq, open_database
 from services.context_manager.indexing import Document
+from services.context_manager.outlines import shortened
 from services.context_manager.reading import Form
 from services.context_manager.walking import Entry
 
@@ -33,6 +34,8 @@ _TOUCH: Final = "UPDATE files SET mtime_ns = ?, ctime_ns = ?, size = ?, settled 
 _INSERT: Final = (
     "INSERT INTO files (path, mtime_ns, ctime_ns, size, settled, digest, form, purpose) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
+_TOLD: Final = 2_000
+"""Characters of a report in a briefing; the memory keeps all of it."""
 _BATCH: Final = 400
 """Files in one transaction: a kill in the middle of a first reading loses seconds."""
 
@@ -64,7 +67,7 @@ class Report:
     @property
     def activity(self) -> Activity:
         """The report as briefings tell it."""
-        return Activity(agent=self.agent, summary=self.summary, timestamp=self.at)
+        return Activity(agent=self.agent, summary=shortened(self.summary, _TOLD), timestamp=self.at)
 
 
 class KnowledgeBase:

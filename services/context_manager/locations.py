@@ -5,12 +5,12 @@ said not to be there, with names that are spelled alike.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import Final
 
 from contracts.briefing import BriefingBody
 from services.context_manager import retrieval, selection, walking, wording, words
 from services.context_manager.knowledge import KnowledgeBase
+from services.context_manager.paths import name_of, parent_of
 from services.context_manager.purposes import directory_purpose
 
 HISTORY: Final = 200
@@ -55,7 +55,7 @@ def _spelled(question: str, names: Sequence[str], purposes: Mapping[str, str]) -
     if whole in purposes:
         return [str(whole)]
     lowered = question.lower()
-    spaced = [path for path in purposes if " " in (name := PurePosixPath(path).name) and name.lower() in lowered]
+    spaced = [path for path in purposes if " " in (name := name_of(path)) and name.lower() in lowered]
     return selection.listed(retrieval.matching(names, purposes), spaced)
 
 
@@ -77,7 +77,7 @@ def directory_purposes(memory: KnowledgeBase, question: str) -> BriefingBody | s
         wanted = retrieval.named(question) or [question.strip()[:200]]
         return f"No such directory holds anything that is known.{selection.nearest(wanted, known)}"
     told = {path: directory_purpose(path, purposes) for path in found}
-    direct = [path for path in purposes if str(PurePosixPath(path).parent) in told]
+    direct = [path for path in purposes if parent_of(path) in told]
     below = [path for path in purposes if path.startswith(tuple(f"{directory.rstrip('/')}/" for directory in found))]
     shown = direct[: _PATHS - min(len(found), _PATHS - 1)]
     reports = selection.touching(memory.activity(HISTORY), below)
@@ -102,4 +102,4 @@ def _named_directories(question: str, known: Sequence[str]) -> list[str]:
         return by_path
     tokens = (token.strip("/.,?!:;`\"'()").lower() for token in question.split())
     spoken = {token for token in tokens if token not in _FILLERS}
-    return [path for path in known if path != "/" and PurePosixPath(path).name.lower() in spoken]
+    return [path for path in known if path != "/" and name_of(path).lower() in spoken]

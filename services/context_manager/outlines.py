@@ -6,8 +6,9 @@ does not match is simply not there.
 
 import re
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Final
+
+from services.context_manager.paths import name_of, suffix_of
 
 _PYTHON: Final = frozenset({".py", ".pyi"})
 _MARKDOWN: Final = frozenset({".md", ".markdown", ".mdx", ".qmd"})
@@ -24,6 +25,7 @@ _DASHED: Final = frozenset({".sql", ".lua", ".hs", ".elm"})
 _DOCSTRING: Final = re.compile(r"\A(?:[ \t]*(?:#[^\n]*)?\n)*[rRuU]{0,2}(\"\"\"|''')(.*?)\1", re.DOTALL)
 _HEADING: Final = re.compile(r"^#{1,3}[ \t]+(.+?)[ \t]*#*$", re.MULTILINE)
 _UNDERLINED: Final = re.compile(r"^([^\n]{3,120})\n(?:={3,}|-{3,}|~{3,}|\*{3,})[ \t]*$", re.MULTILINE)
+_RULER: Final = re.compile(r"^[ \t]*([=~*#^-])\1{3,}[ \t]*$", re.MULTILINE)
 _TITLE: Final = re.compile(r"<title[^>]*>([^<]{1,200})</title>", re.IGNORECASE)
 _JSON_TITLE: Final = re.compile(
     r"\A\s*\{(?:[^{}\[\]]|\{[^{}]*\})*?\"(?:title"
@@ -73,14 +75,18 @@ class Outline:
 
 def outline(path: str, text: str) -> Outline:
     """The outline of `text` in the language that the name in `path` tells."""
-    suffix = PurePosixPath(path).suffix.lower()
+    suffix = suffix_of(path)
     head = text[:_HEAD]
     return Outline(_title(suffix, head), _statement(suffix, path, head), _names(suffix, text))
 
 
 def first_sentence(text: str) -> str:
-    """The first sentence of `text` on one line, at most 160 characters."""
-    line = " ".join(re.split(r"\n[ \t]*\n", text.strip(), maxsplit=1)[0].split())
+    """The first sentence of `text` on one line, at most 160 characters. An underlined title is passed over."""
+    paragraphs = [part for part in re.split(r"\n[ \t]*\n", text.strip()) if part.strip()]
+    spoken = next(
+        (part for part in paragraphs if not _UNDERLINED.search(part + "\n")), paragraphs[0] if paragraphs else ""
+    )
+    line = " ".join(_RULER.sub("", spoken).split())
     sentence = re.split(r"(?<=[.!?])\s+(?=[A-Z\"'`(])", line, maxsplit=1)[0].rstrip(".")
     return shortened(sentence)
 
@@ -129,7 +135,7 @@ def _statement(suffix: str, path: str, head: str) -> str:
     if suffix in _C_LIKE:
         block = _BLOCK.match(head)
         return _comment(block[1], "*") if block else _marked(_SLASHES, head, "/!")
-    if suffix in _HASHED or PurePosixPath(path).name in {"Makefile", "Dockerfile", "Jenkinsfile", "Justfile"}:
+    if suffix in _HASHED or name_of(path) in {"Makefile", "Dockerfile", "Jenkinsfile", "Justfile"}:
         return _marked(_HASHES, head, "#!")
     return _marked(_DASHES, head, "-") if suffix in _DASHED else ""
 
@@ -145,7 +151,7 @@ def _comment(block: str, marks: str) -> str:
     text = "\n".join(lines).strip()
     if _LEGAL.search(text.split("\n\n", 1)[0]) or not re.search(r"[A-Za-z]{3}", text) or text.startswith("@"):
         return ""
-    return first_sentence(text)
+    return first_sentence(re.split(r"^@", text, maxsplit=1, flags=re.MULTILINE)[0])
 
 
 def _names(suffix: str, text: str) -> tuple[str, ...]:

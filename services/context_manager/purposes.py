@@ -7,11 +7,11 @@ kind of file is all that is said.
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from pathlib import PurePosixPath
 from typing import Final
 
 from services.context_manager.kinds import KINDS, NAMED
 from services.context_manager.outlines import Outline, shortened
+from services.context_manager.paths import name_of, suffix_of
 from services.context_manager.reading import Content, Form
 from services.context_manager.tables import table_shape
 
@@ -34,7 +34,7 @@ _LISTED: Final = 8
 
 def file_purpose(path: str, content: Content, outline: Outline) -> str:
     """What the file at `path` is for, in at most 160 characters."""
-    name = PurePosixPath(path).name
+    name = name_of(path)
     kind = NAMED.get(name.lower()) or next((kind for kind, known in _PLACED if known.search(path)), _kind(name))
     if content.form in _FORMS:
         return f"{kind}, {_FORMS[content.form]}"
@@ -66,7 +66,7 @@ def _child(path: str, base: str) -> str:
 
 def counted(paths: Iterable[str]) -> str:
     """`12 Python, 3 Markdown and 2 other files`."""
-    kinds = Counter(KINDS.get(PurePosixPath(path).suffix.lower(), "other") for path in paths)
+    kinds = Counter(KINDS.get(suffix_of(path), "other") for path in paths)
     common = [(kind, number) for kind, number in kinds.most_common(4) if kind != "other"]
     other = kinds.total() - sum(number for _, number in common)
     parts = [f"{number} {kind}" for kind, number in common] + ([f"{other} other"] if other else [])
@@ -89,7 +89,7 @@ def _unless_kind(purpose: str) -> str:
 
 
 def _kind(name: str) -> str:
-    known = KINDS.get(PurePosixPath(name).suffix.lower())
+    known = KINDS.get(suffix_of(name))
     return f"{known} file" if known else "file"
 
 

@@ -10,10 +10,11 @@ import stat
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final
 
 from services.context_manager import notebook, secrecy, tables
+from services.context_manager.paths import suffix_of
 from services.context_manager.places import is_generated
 from services.context_manager.tables import Table
 
@@ -56,7 +57,7 @@ def read(file: Path, path: str, *, max_bytes: int) -> Content:
     """
     if secrecy.is_secret(path):
         return Content(Form.SECRET, b"")
-    suffix = PurePosixPath(path).suffix.lower()
+    suffix = suffix_of(path)
     descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor that followed no link
         status = os.fstat(descriptor)

@@ -9,12 +9,12 @@ import re
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import PurePosixPath
 from typing import Final
 
 from services.context_manager import words
 from services.context_manager.database import CHUNK_BITS
 from services.context_manager.kinds import KINDS, NAMED
+from services.context_manager.paths import name_of, suffix_of
 from services.context_manager.places import weight
 from services.context_manager.walking import rooted
 
@@ -72,7 +72,7 @@ def matching(names: Sequence[str], paths: Iterable[str]) -> list[str]:
 
 
 def _is_name(token: str) -> bool:
-    last = PurePosixPath(token).name.lower()
-    known = PurePosixPath(last).suffix in KINDS or last in NAMED or (last.startswith(".") and len(last) > 2)
+    last = name_of(token).lower()
+    known = suffix_of(last) in KINDS or last in NAMED or (last.startswith(".") and len(last) > 2)
     has_slash = "/" in token.strip("/") or token.startswith("/")
     return known or (has_slash and re.search(r"\w", token) is not None)

@@ -5,10 +5,10 @@ before it is stored or searched, so neither the database nor an answer holds a s
 """
 
 import re
-from pathlib import PurePosixPath
 from typing import Final
 
 from services._runtime.redaction import redact
+from services.context_manager.paths import name_of, suffix_of
 
 _NAMES_ONLY: Final = re.compile(
     r"\.?env(?:\.\w+)?\.(?:example|sample|template|dist|defaults?)|(?:example"
@@ -33,7 +33,7 @@ _SETTING: Final = re.compile(
     r"(?P<name>[\w.-]*(?:pass(?:word|wd|phrase)|secret|token|api[_-]?key|private[_-]?key|access[_-]?key"
     r"|credentials?))"
     r"(?P<between>[\"']?[ \t]*[:=][ \t]*)(?![\"']?(?:\$|<|\{|\[|null\b|true\b|false\b|[|>][ \t]*$))"
-    r"(?:\"(?:[^\"\\\n]|\\.)*\"|'[^'\n]*'|[^\s,#\"'][^\n,#]*)",
+    r"(?:\"(?:[^\"\\\n]|\\.)*\"|'[^'\n]*'|[^\s,#\"'][^\n,#]*?(?=[ \t}\]]*(?:$|[,#])))",
     re.IGNORECASE | re.MULTILINE,
 )
 _NAME: Final = re.compile(r"^[ \t]*(?:#[ \t]*)?(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=", re.MULTILINE)
@@ -41,20 +41,20 @@ _NAME: Final = re.compile(r"^[ \t]*(?:#[ \t]*)?(?:export[ \t]+)?([A-Za-z_][A-Za-
 
 def names_only(path: str) -> bool:
     """Whether the file lists settings, of which the names are of use and the values are not."""
-    return _NAMES_ONLY.fullmatch(PurePosixPath(path).name.lower()) is not None
+    return _NAMES_ONLY.fullmatch(name_of(path).lower()) is not None
 
 
 def is_secret(path: str) -> bool:
     """Whether the file is made to hold secrets, going by its path: it is never opened."""
     if _SECRET_PLACES.search(path):
         return True
-    return not names_only(path) and _SECRET_NAMES.fullmatch(PurePosixPath(path).name) is not None
+    return not names_only(path) and _SECRET_NAMES.fullmatch(name_of(path)) is not None
 
 
 def without_secrets(path: str, text: str) -> str:
     """`text` of the file at `path` with what looks like a secret blanked, on the same number of lines."""
     blanked = _PRIVATE_KEY.sub(lambda key: "[redacted private key]" + "\n" * key.group().count("\n"), text)
-    if PurePosixPath(path).suffix.lower() in _SETTINGS:
+    if suffix_of(path) in _SETTINGS:
         blanked = _SETTING.sub(lambda found: f'{found["name"]}{found["between"]}"[redacted value]"', blanked)
     return redact(blanked)
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from pathlib import PurePosixPath
 from typing import Final
 
 from contracts.briefing import Fact
 from services.context_manager import words
 from services.context_manager.knowledge import Report
+from services.context_manager.paths import name_of, parents_of
 
 _LIMIT: Final = 8
 _LIMITS: Final = {"data.dataset": 25, "security.pii": 25}
@@ -71,12 +71,12 @@ def listed(*paths: Iterable[str]) -> list[str]:
 
 def directories(purposes: Mapping[str, str]) -> list[str]:
     """Every directory that holds a known file, the shallow ones first."""
-    found = {str(parent) for path in purposes for parent in PurePosixPath(path).parents}
+    found = {str(parent) for path in purposes for parent in parents_of(path)}
     return sorted(found, key=lambda path: (path.count("/"), path))
 
 
 def nearest(names: Sequence[str], paths: Iterable[str]) -> str:
     """A sentence with names that are spelled almost like `names`, or nothing."""
-    known = dict.fromkeys(PurePosixPath(path).name for path in paths)
-    close = listed(*(get_close_matches(PurePosixPath(name).name, known, n=3, cutoff=0.75) for name in names))
+    known = dict.fromkeys(name_of(path) for path in paths)
+    close = listed(*(get_close_matches(name_of(name), known, n=3, cutoff=0.75) for name in names))
     return f" Names like it: {', '.join(close[:3])}." if close else ""

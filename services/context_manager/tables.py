@@ -70,7 +70,9 @@ def table_shape(table: Table, columns: int) -> str:
         return "empty"
     if not table.columns:
         return f"{table.width} columns without names"
-    named = ", ".join(table.columns[:columns]) + (", …" if len(table.columns) > columns else "")
+    named = ", ".join(name[:_NAME_LENGTH] for name in table.columns[:columns]) + (
+        ", …" if len(table.columns) > columns else ""
+    )
     return f"{table.width} column{'s' if table.width > 1 else ''}: {named}"
 
 

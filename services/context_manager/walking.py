@@ -36,7 +36,7 @@ class Entry:
 
 
 def walk(workspace: Path, *, without: Path) -> dict[str, Entry]:
-    """Every file of the workspace by its path. `without` is a directory or file left out: the memory's own home."""
+    """Every file of the workspace by its path. `without` is left out: the memory's own directory, or its file."""
     entries = dict[str, Entry]()
     links = dict[str, Path]()
     for path, item in _items(workspace, without):
@@ -85,13 +85,14 @@ def rooted(path: str) -> str | None:
 
 
 def _items(workspace: Path, without: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    own = {f"{without}{part}" for part in ("", "-wal", "-shm")}
     pending = [("", IgnoreRules.at_root(workspace))]
     while pending:
         directory, rules = pending.pop()
         for item in _scanned(workspace / directory):
             path = f"{directory}/{item.name}" if directory else item.name
             is_directory = item.is_dir(follow_symlinks=False)
-            if rules.ignores(path, directory=is_directory) or item.path == str(without):
+            if rules.ignores(path, directory=is_directory) or item.path in own:
                 continue
             if not _is_speakable(item.name):
                 _log.warning("context.name_not_utf8", directory=f"/{directory}")

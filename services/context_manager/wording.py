@@ -24,8 +24,8 @@ _LABELS: Final = {
 }  # fmt: skip
 _STACK: Final = ("language", "framework", "database", "image", "api", "ci")
 _SHOWN: Final = {"stack.framework": 6, "security.pii": 3, "data.dataset": 5}
-_SENTENCE: Final = 40
-"""A longer value is a sentence and is set off from its label."""
+_SENTENCE: Final = 5
+"""A value of more words is a sentence and is set off from its label."""
 _REPORTS: Final = 3
 
 
@@ -87,7 +87,9 @@ def _labelled(key: str, facts: Sequence[Fact]) -> list[str]:
     slot, field = key.split(".")
     told = _told([fact for fact in facts if (fact.slot, fact.field) == (slot, field)])
     colon = (
-        ":" if any(len(fact.value) > _SENTENCE for fact in facts if (fact.slot, fact.field) == (slot, field)) else ""
+        ":"
+        if any(len(fact.value.split()) > _SENTENCE for fact in facts if (fact.slot, fact.field) == (slot, field))
+        else ""
     )
     return [f"{_LABELS[key]}{colon} {'; '.join(told)}"] if told else []
 

@@ -52,7 +52,7 @@ def any_of(words: tuple[str, ...]) -> str:
     return " OR ".join(f'"{word}"' for word in words)
 
 
-@lru_cache(maxsize=100_000)
+@lru_cache(maxsize=30_000)
 def _parts(word: str) -> str:
     """The parts of a mixed-case word, with blanks between; empty for any other word. A code base repeats its words."""
     if word.islower() or word.isupper() or word.istitle() or word.isdigit():

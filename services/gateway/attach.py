@@ -156,7 +156,6 @@ def _held(home: Home, stack: AsyncExitStack, *, last_try: bool) -> bool:
 
 async def as_owner(place: Place, work: Callable[[Desk], Awaitable[T]], *, whole: bool = True, port: int = 0) -> T:
     """The result of `work` in a home that this process holds; `whole`: with the services, not the bus alone."""
-    telemetry.configure_logs(place.settings.log_level, place.home.logs)
     mesh = Mesh(place.home, place.roots, subjects.SERVICES if whole else (), port, place.load)
 
     async def at_work(bus: Bus) -> T:
@@ -164,7 +163,13 @@ async def as_owner(place: Place, work: Callable[[Desk], Awaitable[T]], *, whole:
             place.home.tell(mesh.url)
         return await _with_desk(bus, place, Attached("mesh" if whole else "bus", mesh.url, mesh.started_s), work)
 
-    return await mesh.run(at_work)
+    place.home.logs.parent.mkdir(exist_ok=True)
+    with place.home.logs.open("a", encoding="utf-8", buffering=1) as lines:
+        telemetry.configure_logs(place.settings.log_level, lines)
+        try:
+            return await mesh.run(at_work)
+        finally:
+            telemetry.configure_logs("error", sys.stderr)
 
 
 async def _as_client(place: Place, url: str, work: Callable[[Desk], Awaitable[T]]) -> T:

@@ -7,6 +7,7 @@ the home (attach.py), what the services do.
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,10 @@ _SETTLE_S: Final = 2.0
 _STOP_S: Final = 10.0
 """Longest wait for the services to come to rest; then they are cancelled."""
 _POLL_S: Final = 0.01
+_LOOK_S: Final = 0.5
+"""How often the server's log is looked at."""
+_NO_ROOM: Final = re.compile(rb"(?:critical write error: |JetStream out of )([^\n]+)", re.IGNORECASE)
+"""nats-server's words for a store that takes no more."""
 
 log = structlog.get_logger()
 
@@ -80,9 +85,9 @@ class Mesh:
         """Everything that must not end while the mesh runs. The stack ends it."""
         stop = asyncio.Event()
         running = [asyncio.create_task(self._serve(name, stop), name=name) for name in self.services]
-        lost = asyncio.create_task(self._server_lost(server))
-        stack.push_async_callback(_end, running, lost, stop)
-        return [*running, lost]
+        watches = [asyncio.create_task(self._server_lost(server)), asyncio.create_task(self._store_full())]
+        stack.push_async_callback(_end, running, watches, stop)
+        return [*running, *watches]
 
     async def _serve(self, name: str, stop: asyncio.Event) -> NoReturn:
         """One service; it ends only when told to."""
@@ -120,6 +125,23 @@ class Mesh:
             f"nats-server ended again and again: see {self.home.path / 'nats.log'}, and whether the disk has room"
         )
 
+    async def _store_full(self) -> NoReturn:
+        """A server that cannot write says so in its log alone: publishers just hear nothing."""
+        told = self.home.path / "nats.log"
+        seen = told.stat().st_size
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            with told.open("rb") as lines:
+                lines.seek(seen)
+                new = lines.read()
+            seen += len(new)
+            found = _NO_ROOM.search(new)
+            if found is not None:
+                raise Misconfigured(
+                    f"the bus cannot write to {self.home.path}: {found[1].decode(errors='replace').strip()}: free space"
+                    f" and run the same command again; what was stored is kept"
+                )
+
 
 async def _ready(bus: Bus, name: str) -> None:
     while await _trouble(bus, name):  # noqa: ASYNC110 - as the probe of any other process
@@ -154,12 +176,13 @@ async def _unless_ended(work: Awaitable[T], guards: Guards) -> T:
         await asyncio.gather(working, return_exceptions=True)
 
 
-async def _end(running: Guards, lost: "asyncio.Task[NoReturn]", stop: asyncio.Event) -> None:
+async def _end(running: Guards, watches: Guards, stop: asyncio.Event) -> None:
     """Tells the services to end and waits for them; what does not come to rest is cancelled."""
-    lost.cancel()
+    for watch in watches:
+        watch.cancel()
     stop.set()
     if running:
         await asyncio.wait(running, timeout=_STOP_S)
     for task in running:
         task.cancel()
-    await asyncio.gather(*running, lost, return_exceptions=True)
+    await asyncio.gather(*running, *watches, return_exceptions=True)

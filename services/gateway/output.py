@@ -7,10 +7,14 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+
+
+_WIDTH: Final = 160
+"""Columns of what goes to a file or a pipe: nobody is there to make the window wider."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,4 +57,5 @@ class Output:
 def _console(*, stderr: bool) -> "Console":
     from rich.console import Console
 
-    return Console(stderr=stderr)
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(file=stream, width=None if stream.isatty() else _WIDTH)

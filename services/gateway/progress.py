@@ -5,10 +5,10 @@ Left out: where events come from (following.py), what they mean in words (timeli
 """
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, TextIO
+from typing import TYPE_CHECKING, Final, Literal, Protocol, Self, TextIO
 
 from contracts.envelope import TaskEvent
 from contracts.events import Progressed, StepRecorded
@@ -284,15 +284,16 @@ class LiveView:
 
 
 def _what(row: Row) -> "RenderableType":
-    from rich.columns import Columns
     from rich.progress_bar import ProgressBar
+    from rich.table import Table
     from rich.text import Text
 
     text = Text(row.text, style="dim" if row.mark == "ahead" else "", overflow="ellipsis", no_wrap=True)
     if row.fraction is None:
         return text
-    parts: Sequence[Any] = (ProgressBar(total=1.0, completed=row.fraction, width=24), text)
-    return Columns(parts)
+    both = Table.grid(padding=(0, 1))
+    both.add_row(ProgressBar(total=1.0, completed=row.fraction, width=24), text)
+    return both
 
 
 def clock(seconds: float) -> str:

@@ -6,14 +6,18 @@ Both are pure functions of the fold. Fields that the task has not got to are nul
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel
 
 from contracts.events import AnswerValue, DesignProposed, Question
+from contracts.slots import QUESTION_IDS
 from contracts.task import TaskState
 from services.gateway.exits import outcome_of
+
+_ANSWERS: Final = 0.5
+"""Confidence from which a fact answers a question; below, it is a hint."""
 
 
 def result_of(state: TaskState, now: datetime) -> dict[str, Any]:
@@ -66,9 +70,9 @@ def known(state: TaskState) -> tuple[str, ...]:
     """What the workspace already says: as acknowledged with the questions, else the facts of the briefing."""
     if state.asked is not None:
         return state.asked.known
-    if state.briefing is None:
-        return ()
-    return tuple(f"{fact.slot}.{fact.field} = {fact.value} ({fact.source})" for fact in state.briefing.briefing.facts)
+    facts = state.briefing.briefing.facts if state.briefing else ()
+    answers = [fact for fact in facts if fact.confidence >= _ANSWERS and f"{fact.slot}.{fact.field}" in QUESTION_IDS]
+    return tuple(f"{fact.slot}.{fact.field} = {fact.value} ({fact.source})" for fact in answers)
 
 
 def asked(state: TaskState) -> tuple[Question, ...]:

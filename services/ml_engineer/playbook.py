@@ -119,8 +119,7 @@ def _slug(text: str) -> str:
 
 
 def _assumption(known: Known) -> str:
-    slot = SLOTS_BY_ID[known.id]
-    return f"{slot.text} Assumed: {known.value}."
+    return f"{known.id.replace('.', ' ').replace('_', ' ')}: {known.value}"
 
 
 def _sections(

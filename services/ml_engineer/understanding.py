@@ -47,7 +47,7 @@ def with_target(understanding: Understanding, profile: Profile) -> Understanding
     if answered is not None:
         target = _column(str(answered.value), columns)
         return _with_kind(found, profile, replace(answered, value=target))
-    meant = targets_in(found.request, columns)
+    meant = _plausible(targets_in(found.request, columns), profile)
     if len(meant) == 1:
         return _with_kind(found, profile, Known("task.target", meant[0], "request", "the request"))
     return replace(found, questions=(*found.questions, _target_question(found, profile, meant)))
@@ -93,6 +93,13 @@ def acknowledged(understanding: Understanding) -> tuple[str, ...]:
         else []
     )
     return (*data, *told, *stack[:6])
+
+
+def _plausible(meant: Sequence[str], profile: Profile) -> tuple[str, ...]:
+    """Of several columns that the request may mean, those that could be a target at all."""
+    could_be = {found.target for found in profile.candidates if found.score >= _CLEAR_SCORE}
+    likely = tuple(name for name in meant if name in could_be)
+    return likely if len(meant) > 1 and likely else tuple(meant)
 
 
 def _with_kind(understanding: Understanding, profile: Profile, target: Known) -> Understanding:

@@ -20,12 +20,13 @@ class WheelError(RuntimeError):
     """The engine could not be packed; the text is what the builder said."""
 
 
-def build(into: Path) -> Path:
+def build(into: Path, *, source: Path = BLUEPRINT) -> Path:
     """Write the wheel into a directory and return its path; WheelError says why that failed."""
     into.mkdir(parents=True, exist_ok=True)
     environment = {"PATH": os.environ.get("PATH", ""), "SOURCE_DATE_EPOCH": _EPOCH, "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "flit_core.wheel", str(BLUEPRINT), "--outdir", str(into.resolve())]
+    command = [sys.executable, "-m", "flit_core.wheel", str(source), "--outdir", str(into.resolve())]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise WheelError(f"the engine's wheel cannot be built from {BLUEPRINT}: {done.stderr.strip()[-500:]}")
+        why = done.stderr.strip().rsplit("\n", 1)[-1]
+        raise WheelError(f"the engine's wheel cannot be built from {source}: {why}")
     return into / done.stdout.strip().rsplit(os.sep, 1)[-1]

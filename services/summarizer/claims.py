@@ -211,8 +211,11 @@ def _quality(state: TaskState, journal: _Journal) -> Iterator[Statement]:
 
 
 def _interval(metric: Mapping[str, Any]) -> str:
+    """` (between 0.83 and 0.87)`; nothing where both ends read the same."""
     low, high = metric.get("low"), metric.get("high")
-    return f" (between {number(low)} and {number(high)})" if _is_number(low) and _is_number(high) else ""
+    if not _is_number(low) or not _is_number(high) or number(low) == number(high):
+        return ""
+    return f" (between {number(low)} and {number(high)})"
 
 
 def _compared(metric: Mapping[str, Any]) -> str:
@@ -273,20 +276,20 @@ def _findings(state: TaskState, journal: _Journal) -> Iterator[Statement]:
 
 
 def _known(state: TaskState, journal: _Journal) -> Iterator[Statement]:
-    """The surest fact of each field: what did not have to be asked."""
+    """The surest fact of each field that a person would have been asked for; aims are too long to repeat."""
     facts = state.briefing.briefing.facts if state.briefing is not None else ()
     best = {(fact.slot, fact.field): fact for fact in sorted(facts, key=lambda fact: fact.confidence)}
-    asked_for = [fact for fact in best.values() if fact.slot in {"business", "scale", "nfr", "security"}]
+    asked_for = [fact for fact in best.values() if fact.slot in {"scale", "nfr", "security"}]
     for fact in sorted(asked_for, key=lambda fact: -fact.confidence)[:_FACTS_TOLD]:
         path = fact.source.rsplit(":", 1)[0]
-        text = f"Known from {path}: {words(fact.field)} {shortened(fact.value, longest=60)}."
-        yield _says("known", text, (*journal.last("briefed"), path))
+        text = sentence(f"{words(fact.field)} {fact.value}", longest=80)
+        yield _says("known", f"Known from {path}: {text}", (*journal.last("briefed"), path))
 
 
 def _answered(state: TaskState, journal: _Journal) -> Iterator[Statement]:
     for question, value in state.answers.items():
-        field = words(question.rsplit(".", 1)[-1])
-        yield _says("answered", f"Answered: {field} {shortened(_shown(value), longest=60)}.", journal.answer(question))
+        text = sentence(f"{words(question.rsplit('.', 1)[-1])} {_shown(value)}", longest=80)
+        yield _says("answered", f"Answered: {text}", journal.answer(question))
 
 
 def _assumed(state: TaskState, journal: _Journal) -> Iterator[Statement]:

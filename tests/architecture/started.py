@@ -5,6 +5,7 @@
 
 import asyncio
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -12,13 +13,17 @@ from pathlib import Path
 from services._runtime.service import Runtime, Start, load, serve
 from services._runtime.settings import Settings
 
-BEGUN = time.perf_counter()
-
 
 def resident_mb() -> float:
     """Memory of this process that is in RAM, in MB."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
+
+
+def age_s() -> float:
+    """Time since this process was started, its imports included; in steps of 10 ms."""
+    fields = Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
 def until_ready(start: Start) -> Start:
@@ -31,7 +36,7 @@ def until_ready(start: Start) -> Start:
         took = {
             "modules": sorted({name.split(".")[0] for name in sys.modules}),
             "resident_mb": resident_mb(),
-            "ready_s": time.perf_counter() - BEGUN,
+            "ready_s": age_s(),
         }
         sys.stdout.write(f"{json.dumps(took)}\n")
         runtime.stop.set()

@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from services._runtime.embedded import find_server, free_port
 from services._runtime.settings import Settings
 from tests.architecture.readme_tables import variable
 from tests.architecture.tree import ROOT, SERVICES, spelled
+from tests.compose import Here
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 OURS = [spelled(service) for service in SERVICES]
@@ -98,26 +97,15 @@ def test_the_image_runs_as_nobody_in_particular() -> None:
 
 def test_the_bus_starts_with_its_configuration_and_writes_each_event_to_disk(tmp_path: Path) -> None:
     """A real server takes the file; JetStream is on, and an acknowledged event survives a power cut."""
-    port, monitor = free_port(), free_port()
-    config = (ROOT / "deploy" / "nats" / "nats.conf").read_text(encoding="utf-8")
-    for container, here in (("0.0.0.0:4222", f"127.0.0.1:{port}"), ("0.0.0.0:8222", f"127.0.0.1:{monitor}")):
-        config = config.replace(container, here)
-    (tmp_path / "nats.conf").write_text(config.replace("/data", str(tmp_path / "data")), encoding="utf-8")
-    server = subprocess.Popen(
-        [find_server(), "-c", str(tmp_path / "nats.conf"), "--ports_file_dir", str(tmp_path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    here = Here(tmp_path)
+    here.start_bus()
     try:
-        assert server.stdout is not None
-        said = next(line for line in server.stdout if "Server is ready" in line or "[FTL]" in line)
-        assert "Server is ready" in said
-        assert _monitored(monitor, "jsz")["config"]["sync_always"] is True
-        assert _monitored(monitor, "varz")["feature_flags"]["js_ack_fc_v2"] is False
+        configured = _monitored(here.monitor, "jsz")["config"]
+        flags = _monitored(here.monitor, "varz")["feature_flags"]
     finally:
-        server.terminate()
-        server.communicate(timeout=10)
+        here.stop()
+
+    assert (configured["sync_always"], flags["js_ack_fc_v2"]) == (True, False)
 
 
 def _monitored(port: int, what: str) -> dict[str, Any]:

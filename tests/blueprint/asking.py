@@ -34,8 +34,11 @@ def get(url: str, path: str, method: str = "GET") -> Answer:
     return _exchange(url, method, path, None, {})
 
 
-def post(url: str, body: bytes, content_type: str | None = "application/json", path: str = "/predict") -> Answer:
-    return _exchange(url, "POST", path, body, {"Content-Type": content_type} if content_type else {})
+def post(
+    url: str, body: bytes, content_type: str | None = "application/json", headers: Mapping[str, str] | None = None
+) -> Answer:
+    typed = {"Content-Type": content_type} if content_type else {}
+    return _exchange(url, "POST", "/predict", body, {**typed, **(headers or {})})
 
 
 def predict(url: str, *rows: Mapping[str, object] | object) -> Answer:

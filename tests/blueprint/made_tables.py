@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from mlsystem.output import Reporter
 from mlsystem.stages import Workspace
 

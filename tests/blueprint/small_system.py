@@ -77,6 +77,16 @@ def slow_classifier() -> bytes:
     return _model(nodes, "probabilities", 2)
 
 
+def brittle_classifier() -> bytes:
+    """Return the formula as a file that fails on anything but a single row."""
+    positive = helper.make_node("Sigmoid", ["raw"], ["positive"])
+    negative = helper.make_node("Sub", ["one", "positive"], ["negative"])
+    both = helper.make_node("Concat", ["negative", "positive"], ["both"], axis=1)
+    shape = helper.make_node("Constant", [], ["shape"], value=numpy_helper.from_array(np.array([1, 2])))
+    single = helper.make_node("Reshape", ["both", "shape"], ["probabilities"])
+    return _model([*_raw_nodes(0.0), positive, negative, both, shape, single], "probabilities", 2)
+
+
 def spec_text(**serving: object) -> str:
     """Return a system.toml; `serving` are keys of its table."""
     lines = [f"{key} = {msgspec.json.encode(value).decode()}" for key, value in serving.items()]

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mlsystem.boundary import Boundary, Encoded, Problem, Warning_, moment_column, number_column, parse_number
+
+from mlsystem.boundary import Boundary, Encoded, Problem, Refused, Warning_, moment_column, number_column, parse_number
 from mlsystem.schema import NULLS, Column, Schema, Table, TaskSchema
 
 COLUMNS = (
@@ -23,7 +24,13 @@ COLUMNS = (
 )
 SCHEMA = Schema(task=TaskSchema(kind="binary", target="left", labels=("No", "Yes"), positive="Yes"), columns=COLUMNS)
 BOUNDARY = Boundary.from_schema(SCHEMA)
-ROW: dict[str, object] = {"tenure": 3, "price": "1,5", "plan": "basic", "joined": "2024-02-29", "seen": "03/04/2024 12:30"}
+ROW: dict[str, object] = {
+    "tenure": 3,
+    "price": "1,5",
+    "plan": "basic",
+    "joined": "2024-02-29",
+    "seen": "03/04/2024 12:30",
+}
 
 
 def encode(**changes: object) -> Encoded:
@@ -68,31 +75,39 @@ def test_nothing_is_missing_however_it_is_written(missing: object) -> None:
 
 @pytest.mark.parametrize(
     ("value", "number"),
-    [(3, 3.0), (3.0, 3.0), ("3", 3.0), (" 3.50 ", 350.0), ("1.889,50", 1889.5), ("€ 12", 12.0), ("7 %", 7.0)],
+    [(3, 3.0), (3.5, 3.5), ("3", 3.0), (" 3,50 ", 3.5), ("1.889,50", 1889.5), ("€ 12", 12.0), ("7 %", 7.0)],
 )
 def test_a_number_may_be_a_json_number_or_a_text_as_in_the_data(value: object, number: float) -> None:
-    """The column's decimal sign is a comma, so that 3.50 is not three and a half."""
-    if value == " 3.50 ":
-        assert reasons(price=value) == [("price", "not a number", " 3.50 ")]
-    else:
-        assert encode(price=value).numbers[0, 1] == number
+    """The column's decimal sign is a comma."""
+    assert encode(price=value).numbers[0, 1] == number
 
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("1889.50", 1889.5), ("-3", -3.0), (".5", 0.5), ("1,234,567.5", 1234567.5), ("2e3", 2000.0), ("$-5", None), ("1_000", None)],
+    [("1889.50", 1889.5), ("-3", -3.0), (".5", 0.5), ("1,234,567.5", 1234567.5), ("2e3", 2000.0), ("-$5", -5.0)],
 )
-def test_numbers_are_written_as_people_and_spreadsheets_write_them(text: str, number: float | None) -> None:
-    if number is None:
-        with pytest.raises(ValueError, match="not a number"):
-            parse_number(text)
-    else:
-        assert parse_number(text) == number
+def test_numbers_are_written_as_people_and_spreadsheets_write_them(text: str, number: float) -> None:
+    assert parse_number(text) == number
+
+
+@pytest.mark.parametrize("text", ["1_000", "$-5", "1,23", "٣", "nan", "infinity", "0x10", "e5", "1 2"])
+def test_what_only_a_programming_language_calls_a_number_is_none(text: str) -> None:
+    with pytest.raises(Refused, match="not a number"):
+        parse_number(text)
 
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(3, "3"), (3.0, "3"), ("3", "3"), ("3.0", "3"), (" basic ", "basic"), (True, "True"), (False, "false"), (None, "")],
+    [
+        (3, "3"),
+        (3.0, "3"),
+        ("3", "3"),
+        ("3.0", "3"),
+        (" basic ", "basic"),
+        (True, "True"),
+        (False, "false"),
+        (None, ""),
+    ],
 )
 def test_categories_are_known_by_canonical_text(value: object, text: str) -> None:
     """3 and 3.0 are the same level, true is the level `True` if the data has one."""
@@ -109,7 +124,8 @@ def test_categories_are_known_by_canonical_text(value: object, text: str) -> Non
         ("tenure", float("nan"), "not a finite number", "nan"),
         ("tenure", float("-inf"), "not a finite number", "-inf"),
         ("tenure", 10**400, "too large a number", "an integer of 1329 bits"),
-        ("tenure", "1e999", "not a number", "1e999"),
+        ("tenure", "1e999", "too large a number", "1e999"),
+        ("price", "3.50", "not a number", "3.50"),
         ("price", "9" * 5000, "not a number", "9" * 59 + "…"),
         ("plan", ["basic"], "a list where a category is expected", "a list"),
         ("plan", float("nan"), "not a finite number", "nan"),
@@ -119,9 +135,10 @@ def test_categories_are_known_by_canonical_text(value: object, text: str) -> Non
         ("seen", "2024-04-03 12:30", "not a date as in the data (%d/%m/%Y %H:%M)", "2024-04-03 12:30"),
     ],
 )
-def test_a_value_that_does_not_fit_is_refused_with_its_reason(column: str, value: object, reason: str, got: str) -> None:
-    expected = reason if value != "1e999" else "too large a number"
-    assert reasons(**{column: value}) == [(column, expected, got)]
+def test_a_value_that_does_not_fit_is_refused_with_its_reason(
+    column: str, value: object, reason: str, got: str
+) -> None:
+    assert reasons(**{column: value}) == [(column, reason, got)]
 
 
 def test_an_absent_feature_is_a_problem_and_other_columns_may_be_absent() -> None:
@@ -180,14 +197,18 @@ TEXTS = st.one_of(
     st.text(max_size=8),
     st.integers().map(str),
     st.floats(allow_nan=True, allow_infinity=True).map(repr),
-    st.sampled_from(["", " ", "1,5", "1.234,5", "NA", "?", "1_0", "٣", "nan", "inf", "3.0", "2024-01-31", "2024-13-01"]),
+    st.sampled_from(
+        ["", " ", "1,5", "1.234,5", "NA", "?", "1_0", "٣", "nan", "inf", "3.0", "2024-01-31", "2024-13-01"]
+    ),
     st.dates().map(str),
     st.datetimes().map(lambda moment: moment.isoformat(timespec="seconds")),
     st.datetimes().map(lambda moment: moment.strftime("%d/%m/%Y %H:%M")),
 )
 
 
-@given(texts=st.lists(TEXTS, min_size=1, max_size=5), column=st.sampled_from(["tenure", "price", "plan", "joined", "seen"]))
+@given(
+    texts=st.lists(TEXTS, min_size=1, max_size=5), column=st.sampled_from(["tenure", "price", "plan", "joined", "seen"])
+)
 def test_rows_and_tables_are_coerced_alike(texts: list[str], column: str) -> None:
     """Training reads tables, serving reads rows: whatever the text, both say the same."""
     from_table = BOUNDARY.table(table(**{column: texts}))

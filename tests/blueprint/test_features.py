@@ -29,7 +29,7 @@ def binary_targets(target: np.ndarray) -> Targets:
 
 
 FEATURES, BOUNDARY = fitted()
-SESSION = Session(feature_model(FEATURES))
+SESSION = Session(feature_model(FEATURES, "tree", "dense"))
 
 
 def assert_graph_equals_native(numbers: Floats, strings: Texts) -> None:

@@ -163,7 +163,14 @@ def test_a_package_without_rows_of_the_source_is_measured_with_made_ones(tmp_pat
 def test_a_package_that_does_not_answer_its_own_rows_is_an_error_that_says_why(tmp_path: Path) -> None:
     package = write_package(tmp_path, classifier())
     (package / "reference.json").write_text('[{"tenure": 1}]')
-    with pytest.raises(ServingError, match=r"(?s)did not start.*missing column") as refused:
+    with pytest.raises(ServingError, match=r"answered none of 4 requests: \{422: 4\}") as refused:
+        measure(package, rate_rps=40, seconds=0.3, warmup=1)
+    assert refused.value.code == "no_answers"
+
+
+def test_a_package_whose_model_cannot_be_loaded_is_an_error_with_the_servers_last_words(tmp_path: Path) -> None:
+    package = write_package(tmp_path, b"no model")
+    with pytest.raises(ServingError, match=r"(?s)did not start.*model\.onnx of version 0 cannot be loaded") as refused:
         measure(package, rate_rps=40, seconds=0.3)
     assert refused.value.code == "server_did_not_start"
 

@@ -19,7 +19,7 @@ from mlsystem.errors import GateFailed, StageMissing
 from mlsystem.evaluation.command import evaluate
 from mlsystem.output import Reporter
 from mlsystem.packaging import package, package_digest
-from mlsystem.registry import of, promote
+from mlsystem.registry import promote, registry_of
 from mlsystem.serving.examples import example_rows
 from mlsystem.serving.model import Model
 from mlsystem.serving.package import Package
@@ -96,14 +96,14 @@ def test_the_first_package_is_version_one_with_all_its_files(system: Path) -> No
     for name, described in told["files"].items():
         data = (folder / name).read_bytes()
         assert described == {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-        assert of(opened(system)).blob(described["sha256"]) == data
+        assert registry_of(opened(system)).blob(described["sha256"]) == data
 
 
 def test_packaging_again_makes_no_new_version(system: Path) -> None:
     first, second = packaged(system), packaged(system)
     assert (second["version"], second["created"]) == (1, False)
     assert second["digest"] == first["digest"]
-    assert len(list(of(opened(system)).entries())) == 1
+    assert len(list(registry_of(opened(system)).entries())) == 1
 
 
 def test_a_model_measured_anew_is_the_same_version(system: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_model_measured_anew_is_the_same_version(system: Path) -> None:
     first = packaged(system)
     shutil.rmtree(system / "work" / "evaluate")
     shutil.rmtree(system / "work" / "package")
-    second = package(opened(system), OPTIONS)
+    second: dict[str, Any] = package(opened(system), OPTIONS)
     assert first["files"]["metrics.json"] != second["files"]["metrics.json"]
     assert (second["version"], second["created"], second["digest"]) == (1, False, first["digest"])
 
@@ -163,7 +163,7 @@ def test_the_manifest_says_where_the_package_comes_from(system: Path) -> None:
 
 def test_the_history_keeps_the_figures_that_a_version_rests_on(system: Path) -> None:
     packaged(system)
-    (entry,) = of(opened(system)).entries()
+    (entry,) = registry_of(opened(system)).entries()
     assert (entry.evidence["outcome"], entry.evidence["servable"], entry.evidence["failed_gates"]) == (
         "success",
         True,
@@ -176,7 +176,7 @@ def test_a_model_no_better_than_chance_is_registered_and_cannot_be_promoted(tmp_
     """It is on record, with the gate that it failed, and no server will answer with it."""
     root = make_trained(tmp_path / "chance", signal=0.0)
     told = packaged(root)
-    (entry,) = of(opened(root)).entries()
+    (entry,) = registry_of(opened(root)).entries()
     assert (told["outcome"], told["servable"], told["created"]) == ("failed", False, True)
     assert entry.evidence["failed_gates"] == ["beats_trivial"]
     with pytest.raises(GateFailed, match="version 1 failed gates"):

@@ -296,6 +296,14 @@ def test_an_object_store_is_refused_until_it_is_supported(tmp_path: Path) -> Non
         Registry.open("s3://bucket/prefix", tmp_path)
 
 
+def test_other_files_in_the_folder_of_the_history_are_left_alone(tmp_path: Path) -> None:
+    """What a killed writer or a file manager left there is no entry, and does not stop anybody."""
+    registry = make_system(tmp_path, 0.0)
+    for name in (".DS_Store", "000002.json#1", "000001 copy.json", "notes.txt"):
+        (tmp_path / "registry" / "history" / name).write_text("?")
+    assert (registry.promote(1, NOTE).version, registry.verify()) == (1, [])
+
+
 def test_a_registry_that_cannot_be_made_says_so(tmp_path: Path) -> None:
     (tmp_path / "registry").write_text("a file")
     with pytest.raises(RegistryError) as refused:

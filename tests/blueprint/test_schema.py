@@ -6,12 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from mlsystem.errors import SpecError
 from mlsystem.schema import Column, Schema, Table, TaskSchema, encode_schema, read_schema
 
 SCHEMA = Schema(
     task=TaskSchema(kind="binary", target="left", labels=("No", "Yes"), positive="Yes"),
-    columns=(Column(name="plan", type="category", levels=("basic", "pro"), distinct=2), Column(name="x", type="number")),
+    columns=(
+        Column(name="plan", type="category", levels=("basic", "pro"), distinct=2),
+        Column(name="x", type="number"),
+    ),
 )
 
 

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jsonschema
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mlsystem.serving.process import serving
 from tests.blueprint.asking import begin_request, end_request, get, metric, post, predict
-from tests.blueprint.small_system import REGRESSION, ROW, classifier, make_system, probability, regressor, write_package
+from tests.blueprint.small_system import (
+    REGRESSION,
+    ROW,
+    brittle_classifier,
+    classifier,
+    make_system,
+    probability,
+    regressor,
+    write_package,
+)
 
 MAX_BODY = 512 * 1024
 LIMITS: dict[str, Any] = {"max_rows": 200, "max_body": "512KiB", "timeout": "2s", "concurrency": 4}
@@ -149,6 +161,46 @@ def test_values_that_the_model_has_no_finite_answer_for_are_refused_by_row(tmp_p
     assert (answer.status, answer.error["details"]) == (422, [{"row": 1, "column": "", "reason": reason, "got": ""}])
 
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+NAMES = st.sampled_from([*ROW, "left", "Tenure", ""]) | st.text(max_size=8)
+CHANGES = st.dictionaries(NAMES, JSON, max_size=2)
+ROWS = st.lists(CHANGES.map(lambda changes: {**ROW, **changes}) | st.dictionaries(NAMES, JSON, max_size=7), max_size=3)
+
+
+@settings(max_examples=150, deadline=None)
+@given(rows=ROWS | JSON)
+def test_no_json_whatever_makes_the_server_fail(url: str, rows: object) -> None:
+    """Any body gets predictions or a refusal with a reason, in the shape of the contract."""
+    answer = post(url, json.dumps({"rows": rows}).encode())
+    if answer.status == 200:
+        assert len(answer.json["predictions"]) == len(cast("list[object]", rows))
+    else:
+        assert (answer.status, bool(answer.error["message"])) == (422, True)
+
+
+@settings(max_examples=100, deadline=None)
+@given(body=st.binary(max_size=200))
+def test_no_bytes_whatever_make_the_server_fail(url: str, body: bytes) -> None:
+    answer = post(url, body)
+    assert (answer.status in {400, 422}, bool(answer.error["message"])) == (True, True)
+
+
+@pytest.mark.parametrize("rows", [2, 60], ids=["on the loop", "in a thread"])
+def test_a_failure_of_the_model_is_told_as_the_servers_and_without_its_insides(tmp_path: Path, rows: int) -> None:
+    """The server goes on, and counts it."""
+    package = write_package(tmp_path, brittle_classifier())
+    with serving(package, "--package", str(package)) as server:
+        answer = predict(server.url, *([ROW] * rows))
+        again = predict(server.url, ROW)
+        failures = metric(server.url, 'http_requests_total{method="POST",route="/predict",status="500"}')
+    assert (answer.status, answer.error["code"], again.status, failures) == (500, "internal_error", 200, 1)
+    assert "Reshape" not in answer.error["message"]
+
+
 def test_every_missing_column_is_named_at_once(url: str) -> None:
     answer = predict(url, {"tenure": 1})
     assert [d["column"] for d in answer.error["details"]] == ["charges", "plan", "joined"]
@@ -200,6 +252,12 @@ def test_json_is_taken_under_its_names_and_nothing_else_is(url: str, content_typ
     answer = post(url, json.dumps({"rows": [ROW]}).encode(), content_type)
     assert answer.status == status
     assert status == 200 or "application/json" in answer.error["message"]
+
+
+def test_a_compressed_body_is_refused_by_name(url: str) -> None:
+    body = gzip.compress(json.dumps({"rows": [ROW]}).encode())
+    answer = post(url, body, headers={"Content-Encoding": "gzip"})
+    assert (answer.status, "Content-Encoding: 'gzip'" in answer.error["message"]) == (415, True)
 
 
 def test_too_many_rows_are_refused_with_the_limit_named(url: str) -> None:

@@ -15,11 +15,17 @@ from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
+import pytest
+
+from mlsystem.errors import ServingError
 from mlsystem.registry import Note, Registry
 from mlsystem.serving.load import Window, open_loop, request, run
+from mlsystem.serving.model import Model
+from mlsystem.serving.package import Package
 from mlsystem.serving.process import Listening, serving
 from tests.blueprint.asking import get, metric, predict
-from tests.blueprint.small_system import NOTE, ROW, make_system, register, slow_classifier, write_package
+from tests.blueprint.small_system import NOTE, ROW, classifier, make_system, register, slow_classifier, write_package
 
 PATIENCE_S = 30.0
 
@@ -230,3 +236,32 @@ def test_versions_made_while_a_server_runs_can_be_promoted_by_anybody(tmp_path: 
         assert register(registry, 3.0) == 2
         assert cli(tmp_path, "promote", "2", "--by", "ada").returncode == 0
         wait_until(lambda: predict(server.url, ROW).json["model"]["version"] == 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "code", "words"),
+    [
+        ("model.onnx", None, "no_package", "model.onnx is missing"),
+        ("schema.json", "{}", "bad_package", "schema.json of version 0"),
+        ("manifest.json", "[", "bad_package", "manifest.json of version 0"),
+        ("model.onnx", "?", "bad_package", "cannot be loaded"),
+    ],
+    ids=["no model", "no contract", "no manifest", "damaged model"],
+)
+def test_a_directory_that_is_no_package_is_refused_with_the_file_named(
+    tmp_path: Path, name: str, content: str | None, code: str, words: str
+) -> None:
+    package = write_package(tmp_path, classifier())
+    (package / name).unlink()
+    if content is not None:
+        (package / name).write_text(content)
+    with pytest.raises(ServingError, match=words) as refused:
+        Model(Package.read(package), name="small")
+    assert refused.value.code == code
+
+
+def test_a_model_is_ready_when_any_of_its_rows_is_answered(tmp_path: Path) -> None:
+    """A row of the source may hold a value that the contract does not take; the next one is tried."""
+    package = write_package(tmp_path, classifier())
+    (package / "reference.json").write_bytes(msgspec.json.encode([{**ROW, "tenure": "many"}, ROW]))
+    assert Model(Package.read(package), name="small").example == ROW

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+
 from mlsystem.errors import SpecError
 from mlsystem.output import Reporter
-from mlsystem.spec import KEYS, Problem, Spec, _settings, check, examine, json_schema, read_spec, seconds, size_bytes
+from mlsystem.spec import KEYS, Problem, Spec, check, examine, json_schema, read_spec, seconds, settings, size_bytes
 
 LEAST = 'format = 1\nname = "made"\n[task]\nkind = "binary"\ntarget = "left"\n[data]\nsource = ["rows.csv"]\n'
 
@@ -38,7 +39,7 @@ def test_five_keys_are_enough_and_the_rest_has_defaults() -> None:
 def test_every_key_of_the_spec_stands_in_the_table_of_keys() -> None:
     """KEYS is the one list of what there is and what takes effect."""
     spec = spec_of(f'{LEAST}[columns.plan]\nrole = "feature"\n')
-    known = {pattern for _, pattern, _, _ in _settings(spec)}
+    known = {pattern for _, pattern, _, _ in settings(spec)}
     assert known | {"derive.*"} == set(KEYS)
 
 

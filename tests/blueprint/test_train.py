@@ -134,9 +134,9 @@ def test_families_that_are_not_wanted_are_not_shipped() -> None:
 def test_a_tie_ships_the_simpler_model_where_that_is_preferred() -> None:
     """The truth is linear; on a curved one trees are shipped even so."""
     generator = np.random.default_rng(2)
-    columns = generator.normal(size=(1500, 3))
+    columns = generator.normal(size=(700, 3))
     numbers = {name: columns[:, place] for place, name in enumerate("abc")}
-    straight = made("regression", numbers, {}, columns @ [1.0, 2.0, -1.0] + generator.normal(size=1500))
+    straight = made("regression", numbers, {}, columns @ [1.0, 2.0, -1.0] + generator.normal(size=700))
     curved = made("regression", numbers, {}, 3 * np.abs(columns[:, 0] * columns[:, 1]))
     shipped = [{item.name for item in searched(d, prefer="simple").model.members} for d in (straight, curved)]
     assert shipped[0] == {"linear"}
@@ -168,18 +168,19 @@ def test_a_budget_is_not_filled_up() -> None:
     assert clock.spent < 60.0
 
 
-def test_rows_in_time_are_learnt_by_one_booster_on_all_of_them(tmp_path: Path) -> None:
-    """Folds along time see too little to be a bag; folds that cover all rows are one."""
+def test_folds_that_cover_all_rows_are_a_bag_and_folds_in_time_are_refitted() -> None:
+    """Folds along time see too little of the data to be a bag."""
     numbers, target, time = demand(400)
-    in_time, _ = trained(
-        made("regression", numbers, {}, target, by=("time", time)), tmp_path / "t", families=("lightgbm",)
-    )
+    in_time = searched(made("regression", numbers, {}, target, by=("time", time)))
+    at_random = searched(bundled("breast_cancer"))
+    found = [outcome.candidates[1].notes["boosters"] for outcome in (at_random, in_time)]
+    assert found == [5, 1]
+
+
+def test_a_bag_that_would_be_too_large_is_refitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlsystem.train.trees.MOST_TREES", 10)
     outcome = searched(churned(), families=("lightgbm",))
-    bags = [item.member for item in outcome.model.members if isinstance(item.member, Trees)]
-    notes = {c.name: c.notes["boosters"] for c in read_record(tmp_path / "t").candidates if c.family == "lightgbm"}
-    assert in_time["trials"] == 4
-    assert set(notes.values()) == {1}
-    assert all(len(bag.boosters) == 5 for bag in bags)
+    assert {candidate.notes["boosters"] for candidate in outcome.candidates[1:]} == {1}
 
 
 def test_the_last_value_is_a_baseline_that_is_told_and_not_gated() -> None:
@@ -219,7 +220,7 @@ def test_a_fold_with_one_class_alone_does_not_stop_the_search() -> None:
     assert outcome.score > 0.9
 
 
-def test_levels_of_noise_do_not_mislead_the_model(tmp_path: Path) -> None:
+def test_levels_of_noise_do_not_mislead_the_model() -> None:
     """Two hundred levels that say nothing beside one number that says something."""
     generator = np.random.default_rng(5)
     number = generator.normal(size=2500)

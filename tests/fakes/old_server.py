@@ -3,14 +3,14 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 _INFO = {"server_id": "OLD", "version": "2.9.10", "proto": 1, "headers": True, "max_payload": 1 << 20}
 _ABOUT = json.dumps({"type": "io.nats.jetstream.api.v1.account_info_response", "api": {"level": 1, "total": 0}})
 
 
 @contextlib.asynccontextmanager
-async def old_server() -> AsyncIterator[str]:
+async def old_server() -> AsyncGenerator[str]:
     """The URL of one, for the time of the block."""
     server = await asyncio.start_server(_converse, "127.0.0.1", 0)
     async with server:

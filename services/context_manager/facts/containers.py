@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 from typing import Final
 
 from services.context_manager.facts import yaml_files
 from services.context_manager.facts.finding import DECLARED, IMPLIED, Finding, Source
 from services.context_manager.facts.technology import DATABASE_IMAGES, LANGUAGE_IMAGES
+from services.context_manager.paths import name_of
 from services.context_manager.shapes import mapping, text
 
 _COMPOSE: Final = re.compile(r"(?:docker-)?compose(?:[.-][\w-]+)*\.ya?ml")
@@ -19,13 +19,13 @@ _VERSION: Final = re.compile(r"v?(\d+(?:\.\d+)*)")
 
 def is_dockerfile(path: str) -> bool:
     """Whether the file describes an image."""
-    name = PurePosixPath(path).name.lower()
+    name = name_of(path).lower()
     return name in {"dockerfile", "containerfile"} or name.startswith("dockerfile.") or name.endswith(".dockerfile")
 
 
 def is_compose(path: str) -> bool:
     """Whether the file describes services."""
-    return _COMPOSE.fullmatch(PurePosixPath(path).name.lower()) is not None
+    return _COMPOSE.fullmatch(name_of(path).lower()) is not None
 
 
 def dockerfile(source: Source) -> Iterator[Finding]:

@@ -8,13 +8,16 @@ from services.context_manager.facts.finding import DECLARED, DESCRIBED, MENTIONE
 from services.context_manager.tables import table_shape
 
 _COLUMNS: Final = 60
+_NAME: Final = 120
+"""Characters of a column's name: what is longer is a text that somebody took for a header."""
 _IDENTIFYING: Final = re.compile(
-    r"\b(?:e?mail|(?:tele)?phone|mobile|fax|ssn|social security|passport|iban|bic|credit card|card (?:number|no)|cvv"
-    r"|(?:first|last|full|sur|family|given|maiden|user|customer|patient|employee) ?name|surname|street|address"
-    r"|ip ?(?:addr(?:ess)?)?"
-    r"|tax id|national id|licen[cs]e (?:number|plate)|medical record(?: number)?|mrn|biometric)\b"
+    r"\b(?:e ?mail|(?:tele)?phone|mobile|fax|ssn|social security|passport|iban|bic|credit card|card|cvv"
+    r"|(?:first|last|full|sur|family|given|maiden|user|customer|patient|employee) ?name|surname|street|(?:home"
+    r"|postal|mailing|ip)? ?address"
+    r"|ip|ip addr|tax id|national id|licen[cs]e plate|medical record|mrn|biometric)"
+    r"(?: (?:address|number|no|nr|name|line))*$"
 )
-"""Names of columns that point at one person."""
+"""Names of columns that point at one person. The name ends so: a phone service is no phone."""
 _REVEALING: Final = re.compile(
     r"\b(?:dob|birth ?(?:day|date)?|date of birth|zip ?(?:code)?|post(?:al)? ?code|latitude|longitude|lat|lon|lng"
     r"|diagnos[ie]s|gender|sex"
@@ -38,7 +41,7 @@ def extract(source: Source) -> Iterator[Finding]:
     yield Finding("data", "dataset", value, 1, DECLARED)
     for column in table.columns:
         if sure := personal(column):
-            yield Finding("security", "pii", f"column {column} in {source.path}", 1, sure)
+            yield Finding("security", "pii", f"column {column[:_NAME]} in {source.path}", 1, sure)
 
 
 def personal(column: str) -> float:

@@ -43,7 +43,7 @@ def extract(source: Source) -> Iterator[Finding]:
     """What the document states."""
     first: Sentence | None = None
     for sentence in sentences(source.text):
-        first = first or sentence
+        first = first or (None if sentence.is_row else sentence)
         if not scope.is_unreal(sentence.text):
             for reader in _READERS:
                 yield from reader(sentence)

@@ -15,7 +15,7 @@ _REQUIREMENTS: Final = re.compile(
     r"(?:^|/)(?:requirements[^/]*|constraints[^/]*)\.(?:txt|in)$|(?:^|/)requirements/[^/]+\.(?:txt|in)$"
 )
 _REQUIREMENT: Final = re.compile(
-    r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*([<>=!~^][^;#\s\\]*(?:\s*,\s*[<>=!~][^;#\s\\]*)*)?"
+    r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*([<>=!~^]+\s*[^;#\s\\]+(?:\s*,\s*[<>=!~]+\s*[^;#\s\\]+)*)?"
 )
 _DEVELOPMENT: Final = 0.5
 """What only developers install says less about what runs."""

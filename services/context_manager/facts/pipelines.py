@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 from typing import Final
 
 from services.context_manager.facts import yaml_files
 from services.context_manager.facts.finding import DECLARED, Finding, Source
+from services.context_manager.paths import name_of
 from services.context_manager.shapes import mapping, text
 
 _WORKFLOW: Final = re.compile(r"^/\.(?:github|gitea|forgejo)/workflows/[^/]+\.ya?ml$")
@@ -43,7 +43,7 @@ def workflow(source: Source) -> Iterator[Finding]:
     document = mapping(yaml_files.first(source.text))
     jobs = list(mapping(document.get("jobs")))
     if jobs:
-        name = text(document.get("name")) or PurePosixPath(source.path).stem
+        name = text(document.get("name")) or name_of(source.path).rpartition(".")[0]
         value = f"github actions: {name} (jobs {_listed(jobs)})"
         yield Finding("stack", "ci", value, source.line_of("jobs:"), DECLARED)
 

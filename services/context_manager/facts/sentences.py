@@ -53,6 +53,8 @@ class Sentence:
     """The nearest heading, lower case, empty above the first."""
     opening: bool
     """Whether it is the first sentence under that heading."""
+    is_row: bool = False
+    """Whether it is a row of a table."""
 
     def line_at(self, offset: int) -> int:
         """The line of the file where the character at `offset` stands."""
@@ -173,12 +175,12 @@ def _split(reader: _Reader, lines: list[str], line: int) -> Iterator[Sentence]:
     yield from _sentence(reader, block[start:], line + block.count("\n", 0, start))
 
 
-def _sentence(reader: _Reader, text: str, line: int) -> Iterator[Sentence]:
+def _sentence(reader: _Reader, text: str, line: int, *, is_row: bool = False) -> Iterator[Sentence]:
     stripped = text.strip()
     if not stripped or len(stripped) > _LENGTH or reader.silent:
         return
     lead = len(text) - len(text.lstrip())
-    yield Sentence(stripped, line + text.count("\n", 0, lead), reader.heading, reader.opening)
+    yield Sentence(stripped, line + text.count("\n", 0, lead), reader.heading, reader.opening, is_row)
     reader.opening = False
 
 
@@ -192,7 +194,7 @@ def _rows(reader: _Reader) -> Iterator[Sentence]:
         cells = _cells(reader.lines[reader.at])
         targeted = chosen is not None and chosen < len(cells)
         said = [cells[0], f"{header[chosen or 0]} {cells[chosen or 0]}"] if targeted else cells
-        yield from _sentence(reader, ": ".join(cell for cell in said if cell), reader.at + 1)
+        yield from _sentence(reader, ": ".join(cell for cell in said if cell), reader.at + 1, is_row=True)
         reader.at += 1
 
 

@@ -121,7 +121,8 @@ async def check_mesh(place: Place) -> list[Check]:
 
 async def _at_the_bus(desk: Desk) -> list[Check]:
     level = (await desk.bus.api("INFO", {}))["api"]["level"]
-    version = desk.bus.client.connected_server_version
+    said = desk.bus.client.connected_server_version
+    version = f"{said.major}.{said.minor}.{said.patch}"
     checks = [
         Check("bus", ok=True, found=f"nats-server {version}, API level {level}, {desk.how.mode} at {desk.how.url}")
     ]

@@ -43,17 +43,19 @@ async def execute(options: Options, output: Output) -> int:
     with interrupts.heard():
         server = await _start(directory, options.port)
         try:
-            where = await _listening(server)
-            output.result(
-                {"system": directory.name, "system_dir": str(directory), "pid": server.pid, **where}, str(where["url"])
-            )
-            output.say(
-                f"{directory.name} answers at {where['url']}/predict, described at {where['url']}/docs; Ctrl-C ends it"
-            )
-            await first_of(interrupts.stop.wait(), server.wait())
+            await first_of(interrupts.stop.wait(), _announced(server, directory, output))
         finally:
             await _stop(server)
     return Exit.SUCCESS if interrupts.stop.is_set() else Exit.ERROR
+
+
+async def _announced(server: asyncio.subprocess.Process, directory: Path, output: Output) -> None:
+    """Says where it listens; returns when it ends on its own."""
+    told = await _listening(server)
+    where = {name: told.get(name) for name in ("url", "host", "port", "version")}
+    output.result({"system_dir": str(directory), "pid": server.pid, **where}, str(told["url"]))
+    output.say(f"{directory.name} answers; Ctrl-C ends it")
+    await server.wait()
 
 
 def find_system(given: str, workspace: Path) -> Path:

@@ -57,11 +57,14 @@ def _row(state: TaskState, now: datetime) -> dict[str, Any]:
 def _table(states: list[TaskState], now: datetime) -> "Table":
     from rich.table import Table
 
-    table = Table("task", "state", "outcome", "since", "request", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, expand=True)
+    for name in ("task", "state", "outcome", "since"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("request", no_wrap=True, overflow="ellipsis", ratio=1)
     for state in states:
         request = state.request.request if state.request else "(cannot be read)"
         age = duration((now - state.submitted_at).total_seconds()) if state.submitted_at else ""
-        table.add_row(state.task, state.status, outcome_of(state) or "", age, " ".join(request.split())[:80])
+        table.add_row(state.task, state.status, outcome_of(state) or "", age, " ".join(request.split()))
     return table
 
 

@@ -24,6 +24,8 @@ _BLUEPRINT: Final = Path(__file__).parents[1] / "blueprint"
 _TEMPLATES: Final = _BLUEPRINT / "render"
 _SUFFIX: Final = ".j2"
 _LOCKS: Final = ("requirements/serve.lock", "requirements/train.lock")
+_EXPRESSION: Final = "${{"
+"""What GitHub evaluates in a workflow; a file of such a name is not watched."""
 _WORKFLOW_MINUTES: Final = 30
 """For everything but training: installing, measuring, tests, the image."""
 
@@ -48,6 +50,7 @@ def render_repository(dossier: Dossier) -> dict[str, str]:
     """Path in the workspace -> text, of what has to lie at the top of a repository: the CI workflow."""
     view = View(dossier)
     path = f".github/workflows/ml-{view.system}.yml"
+    watched = [source for source in view.sources_inside if _EXPRESSION not in source]
     budget_minutes = math.ceil(seconds(view.spec.search.budget) / 60)
     return {
         path: _render(
@@ -56,7 +59,7 @@ def render_repository(dossier: Dossier) -> dict[str, str]:
             spec=view.spec,
             dossier=dossier,
             directory=dossier.directory,
-            paths=[f"{dossier.directory}/**", *view.sources_inside, path],
+            paths=[f"{dossier.directory}/**", *watched, path],
             minutes=_WORKFLOW_MINUTES + budget_minutes,
         )
     }
@@ -95,8 +98,8 @@ def _json(value: JsonValue) -> str:
 
 
 def _json_line(value: JsonValue) -> str:
-    """A value as YAML reads it: JSON is YAML; what GitHub would take for an expression is broken up."""
-    return json.dumps(value, ensure_ascii=False).replace("${{", "$\\u007b{")
+    """A value in one line, as YAML reads it too."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 _FILTERS: Final[Mapping[str, Callable[..., str]]] = {
@@ -108,6 +111,7 @@ _FILTERS: Final[Mapping[str, Callable[..., str]]] = {
     "names": markdown.names,
     "text": markdown.text,
     "figure": figures.figure,
+    "score": figures.score,
     "percent": figures.percent,
     "times": figures.times,
     "json": _json,

@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 from contracts.events import AnswerValue
 from mlsystem.spec import Spec, examine
-from services.ml_engineer.documents.figures import figure, interval
+from services.ml_engineer.documents.figures import figure, interval, score
 from services.ml_engineer.documents.markdown import code, names, text
 from services.ml_engineer.dossier import Dossier
 from services.ml_engineer.engine import Finding, GateResult
@@ -191,10 +191,10 @@ class View:
         unit = f", in units of {code(self.spec.task.target)}" if name in _IN_TARGET_UNITS else ""
         return MetricRow(
             name=name,
-            value=figure(row.get("value")),
+            value=score(row.get("value")),
             interval=interval(row.get("low"), row.get("high")),
-            baseline=figure(row.get("baseline")),
-            linear=figure(row.get("linear")),
+            baseline=score(row.get("baseline")),
+            linear=score(row.get("linear")),
             better=f"{'smaller' if name in SMALLER_IS_BETTER else 'larger'}{unit}",
         )
 
@@ -224,7 +224,8 @@ class View:
         """What there is to be proud of when a linear model is as good; empty when it is not."""
         if self.only_linear and len(self.dossier.training.candidates) > 1:
             return "**The linear model is what is shipped:** none of the larger candidates paid for itself out of fold."
-        if not self.dossier.evaluation.tie_with_linear or self.metric not in self.dossier.evaluation.metrics:
+        found = self.dossier.evaluation
+        if self.outcome == "failed" or not found.tie_with_linear or self.metric not in found.metrics:
             return ""
         row = self._metric(self.metric)
         told = (
@@ -233,7 +234,10 @@ class View:
         )
         if self.spec.search.prefer == "simple":
             return told
-        return f'{told} `search.prefer = "simple"` in system.toml and a retraining ship the linear one on such a tie.'
+        return (
+            f'{told} `search.prefer = "simple"` in system.toml makes the next training ship the linear model '
+            "unless a larger one is surely better."
+        )
 
     @cached_property
     def leaderboard(self) -> tuple[Candidate, ...]:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+from pydantic import JsonValue
+
 from contracts.briefing import Briefing, BriefingBody
 from contracts.envelope import Metadata, TaskEvent
 from contracts.events import (
@@ -25,8 +27,8 @@ from tests.fakes.services import FACT, LATENCY, TARGET
 
 BEGUN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 TRACE = "0af7651916cd43dd8448eb211c80319c"
-METRICS = {"roc_auc": {"value": 0.84, "low": 0.82, "high": 0.86, "baseline": 0.5, "linear": 0.83}}
-FINDINGS = [{"kind": "id_like", "columns": ["id"], "action": "dropped", "text": "id is an id"}]
+METRICS: JsonValue = {"roc_auc": {"value": 0.84, "low": 0.82, "high": 0.86, "baseline": 0.5, "linear": 0.83}}
+FINDINGS: JsonValue = [{"kind": "id_like", "columns": ["id"], "action": "dropped", "text": "id is an id"}]
 
 SUBMITTED = TaskSubmitted(request="Predict churn", workspace="/work space")
 WORKING = Working(executor="ml-engineer@here:1", event_seq=1, work_seq=1)

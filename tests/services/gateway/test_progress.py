@@ -151,7 +151,7 @@ def test_on_a_terminal_the_picture_is_drawn_again_in_place() -> None:
         "✓ clarify 2 questions answered 2.0 s",
         "✓ design 1 assumption 2.0 s",
         "▸ build 24 s",
-        "▸ train ━━━━━━━━━━━━━━━━━━━━━━━━ trees roc_auc 0.8312",
+        "▸ train ━━━━━━━━━╸ trees roc_auc 0.8312",
         "· report",
         "· summary",
     ]

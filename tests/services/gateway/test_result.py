@@ -68,7 +68,12 @@ def test_a_waiting_task_has_the_same_fields_and_a_reason() -> None:
     assert list(found) == [*whole, "reason"]
     assert found == {
         **dict.fromkeys(("system", "system_dir", "version")),
-        **{"metrics": {}, "gates": [], "findings": [], "assumptions": [], "files_modified": [], "summary": ""},
+        "metrics": {},
+        "gates": [],
+        "findings": [],
+        "assumptions": [],
+        "files_modified": [],
+        "summary": "",
         "task": "t1",
         "state": "input-required",
         "outcome": "waiting",

@@ -131,7 +131,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reporter.failure(_system_error(error))
         return MlsystemError.exit_code
     reporter.result(result)
-    return _exit_code(result)
+    return exit_code(result)
+
+
+def exit_code(result: Mapping[str, object]) -> int:
+    """Return 3 when the command worked and a gate did not pass, 4 when it says itself that it is not ok."""
+    if result.get("ok") is False:
+        return MlsystemError.exit_code
+    gates = cast("Sequence[Mapping[str, object]]", result.get("gates") or ())
+    return 0 if all(gate["passed"] for gate in gates) else GateFailed.exit_code
 
 
 def _run(command: Command, options: argparse.Namespace, reporter: Reporter) -> dict[str, object]:
@@ -143,14 +151,6 @@ def _run(command: Command, options: argparse.Namespace, reporter: Reporter) -> d
     if command.needs_spec:
         return run(Workspace.open(root, reporter), options)
     return run(root.resolve(), options, reporter)
-
-
-def _exit_code(result: Mapping[str, object]) -> int:
-    """Return 3 when the command worked and a gate did not pass, 4 when it says itself that it is not ok."""
-    if result.get("ok") is False:
-        return MlsystemError.exit_code
-    gates = cast("Sequence[Mapping[str, object]]", result.get("gates") or ())
-    return 0 if all(gate["passed"] for gate in gates) else GateFailed.exit_code
 
 
 def _parser() -> _Parser:

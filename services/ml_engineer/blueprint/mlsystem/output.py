@@ -139,26 +139,39 @@ def describe(result: Mapping[str, object]) -> list[str]:
     """Return a result as lines for people: a line per value, items that carry a `text` as sentences."""
     lines: list[str] = []
     for key, value in result.items():
-        if isinstance(value, Mapping):
-            lines.append(f"{key}: {_inline(cast('Mapping[str, object]', value))}")
-        elif isinstance(value, Sequence) and not isinstance(value, str):
-            items = cast("Sequence[object]", value)
-            lines.append(f"{key}: {len(items)}" if items else f"{key}: none")
-            lines.extend(f"  - {_item(item)}" for item in items)
+        items = _items(value)
+        if items is None:
+            lines.append(f"{key}: {_plain(value)}")
         else:
-            lines.append(f"{key}: {value}")
+            lines.append(f"{key}: {len(items)}" if items else f"{key}: none")
+            lines.extend(f"  - {item}" for item in items)
     return lines
 
 
-def _item(item: object) -> str:
+def _items(value: object) -> list[str] | None:
+    """Return the parts of a value that deserve a line each, None if it fits on one."""
+    if isinstance(value, Mapping):
+        parts = cast("Mapping[str, object]", value)
+        if not any(isinstance(part, Mapping) for part in parts.values()):
+            return None
+        return [f"{name}: {_plain(part)}" for name, part in parts.items()]
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_sentence(item) for item in cast("Sequence[object]", value)]
+    return None
+
+
+def _sentence(item: object) -> str:
     if not isinstance(item, Mapping):
-        return str(item)
+        return _plain(item)
     fields = cast("Mapping[str, object]", item)
-    for sentence in ("text", "message"):
-        if fields.get(sentence):
-            return str(fields[sentence])
-    return _inline(fields)
+    return str(fields.get("text") or fields.get("message") or _plain(fields))
 
 
-def _inline(value: Mapping[str, object]) -> str:
-    return ", ".join(f"{name} {item}" for name, item in value.items())
+def _plain(value: object) -> str:
+    """Return a value on one line, numbers with six digits at most."""
+    if isinstance(value, Mapping):
+        fields = cast("Mapping[str, object]", value)
+        return ", ".join(f"{name} {_plain(item)}" for name, item in fields.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(_plain(item) for item in cast("Sequence[object]", value)) or "none"
+    return f"{value:.6g}" if isinstance(value, float) else "none" if value is None else str(value)

@@ -20,7 +20,7 @@ from mlsystem import __version__
 from mlsystem.data.command import validate_stage
 from mlsystem.data.dataset import load
 from mlsystem.evaluation.command import evaluate
-from mlsystem.registry import Note, of, whoami
+from mlsystem.registry import Note, registry_of, whoami
 from mlsystem.serving.examples import Row, example_rows
 from mlsystem.serving.model import Model
 from mlsystem.serving.package import MANIFEST, METRICS, MODEL, REFERENCE, SCHEMA, UNREGISTERED, Package
@@ -51,7 +51,7 @@ def package(workspace: Workspace, options: Namespace) -> dict[str, object]:
     files = {name: (folder / name).read_bytes() for name in cast("Sequence[str]", made["files"])}
     digest, outcome = str(made["package"]), str(evaluated["outcome"])
     note = Note(whoami(), "packaged", _evidence(workspace, evaluated))
-    version, created = of(workspace).register(files, digest, note, keep=workspace.spec.registry.keep)
+    version, created = registry_of(workspace).register(files, digest, note, keep=workspace.spec.registry.keep)
     return {
         "digest": digest,
         "version": version,

@@ -11,10 +11,12 @@ Command line: `promote`, `rollback`, `history`, each `fn(workspace, options) -> 
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -45,6 +47,9 @@ _ATTEMPTS = 20
 _SWEEP_AGE = timedelta(hours=1)
 """Blobs that no kept version names are removed when they are this old: a registration that is still under way
 uploads its blobs before its entry names them, and takes seconds."""
+
+_ENTRY_NAME = re.compile(r"(\d{6,})\.json")
+"""Anything else in the folder is none of ours: what a file manager left there, a copy, a note."""
 
 _canonical = msgspec.json.Encoder(order="sorted")
 
@@ -186,10 +191,8 @@ class Registry:
         """Open the registry at `url`: a directory, relative to `root`; it is made if it is not there."""
         if "://" in url:
             raise SpecError("not_supported_yet", f"registry.url = {url!r}: only a directory is supported yet")
-        try:
+        with _told_plainly():
             return cls(LocalStore(prefix=root / url, mkdir=True))
-        except (OSError, BaseError) as error:
-            raise _unusable(error) from error
 
     # ---- reading
 
@@ -348,16 +351,18 @@ class Registry:
         ledger = self.ledger()
         named = {_blob_path(ref.sha256) for version in ledger.kept for ref in ledger.versions[version].files.values()}
         latest = self._clock() - _SWEEP_AGE
-        for chunk in obstore.list(self._store, prefix="blobs"):
-            for meta in chunk:
-                if meta["path"] not in named and meta["last_modified"] < latest:
-                    obstore.delete(self._store, meta["path"])
+        with _told_plainly():
+            blobs = [meta for chunk in obstore.list(self._store, prefix="blobs") for meta in chunk]
+            spare = [blob["path"] for blob in blobs if blob["path"] not in named and blob["last_modified"] < latest]
+            obstore.delete(self._store, spare)
 
     # ---- the store
 
     def _numbers(self) -> list[int]:
-        chunks = obstore.list(self._store, prefix="history")
-        return sorted(int(Path(meta["path"]).stem) for chunk in chunks for meta in chunk)
+        with _told_plainly():
+            chunks = obstore.list(self._store, prefix="history")
+            names = [Path(meta["path"]).name for chunk in chunks for meta in chunk]
+        return sorted(int(found.group(1)) for name in names if (found := _ENTRY_NAME.fullmatch(name)))
 
     def _blob_problems(self, package: Entry) -> Iterator[dict[str, object]]:
         for name, ref in package.files.items():
@@ -367,12 +372,11 @@ class Registry:
                 yield {**error.as_json(), "version": package.version, "file": name}
 
     def _read(self, path: str) -> bytes | None:
-        try:
-            return bytes(obstore.get(self._store, path).bytes())
-        except FileNotFoundError:
-            return None
-        except (OSError, BaseError) as error:
-            raise _unusable(error) from error
+        with _told_plainly():
+            try:
+                return bytes(obstore.get(self._store, path).bytes())
+            except FileNotFoundError:
+                return None
 
     def _put_blob(self, data: bytes) -> FileRef:
         """Store a blob, also over an equal one: its age then says that it is wanted."""
@@ -381,6 +385,7 @@ class Registry:
         return FileRef(sha256, len(data))
 
     def _create(self, path: str, data: bytes) -> bool:
+        """Write an object that is not there yet; False, and nothing written, if it is."""
         try:
             self._put(path, data, "create")
         except AlreadyExistsError:
@@ -388,12 +393,20 @@ class Registry:
         return True
 
     def _put(self, path: str, data: bytes, mode: obstore.PutMode) -> None:
-        try:
+        with _told_plainly():
             obstore.put(self._store, path, data, mode=mode, use_multipart=False)
-        except AlreadyExistsError:
-            raise
-        except (OSError, BaseError) as error:
-            raise _unusable(error) from error
+
+
+@contextlib.contextmanager
+def _told_plainly() -> Generator[None]:
+    """Turn what a store fails with into one error that says what to do; a lost race is no failure."""
+    try:
+        yield
+    except AlreadyExistsError:
+        raise
+    except (OSError, BaseError) as error:
+        message = f"the registry cannot be used: {error}; check `registry.url` and its access rights"
+        raise RegistryError("registry_unusable", message) from error
 
 
 def _entry_path(number: int) -> str:
@@ -425,10 +438,6 @@ def _tampered(what: str, numbers: list[int]) -> RegistryError:
     places = ", ".join(map(str, numbers))
     message = f"the registry's history was changed: entry {places}: {what}; restore it from a backup"
     return RegistryError("tampered", message, details=[{"number": number} for number in numbers])
-
-
-def _unusable(error: Exception) -> RegistryError:
-    return RegistryError("registry_unusable", f"the registry cannot be used: {error}; check `registry.url` and rights")
 
 
 def _cut_back(live: tuple[int, ...], version: int) -> tuple[int, ...]:
@@ -472,17 +481,17 @@ def _rollback_target(ledger: Ledger, to: int | None) -> int:
 
 def promote(workspace: Workspace, options: argparse.Namespace) -> dict[str, object]:
     """`promote [VERSION] [--by WHO] [--why TEXT]`: make a version the active one."""
-    return of(workspace).promote(options.version, _note(options)).as_result()
+    return registry_of(workspace).promote(options.version, _note(options)).as_result()
 
 
 def rollback(workspace: Workspace, options: argparse.Namespace) -> dict[str, object]:
     """`rollback [--to V] [--by WHO] [--why TEXT]`: return to a version that was live before."""
-    return of(workspace).rollback(options.to, _note(options)).as_result()
+    return registry_of(workspace).rollback(options.to, _note(options)).as_result()
 
 
 def history(workspace: Workspace, options: argparse.Namespace) -> dict[str, object]:  # noqa: ARG001 - table's shape
     """`history`: every entry, after the chain and all blobs were checked."""
-    registry = of(workspace)
+    registry = registry_of(workspace)
     problems = registry.verify()
     if problems:
         raise RegistryError("tampered", str(problems[0]["message"]), details=problems)
@@ -491,7 +500,7 @@ def history(workspace: Workspace, options: argparse.Namespace) -> dict[str, obje
     return {"active": ledger.active, "previous": ledger.previous, "entries": entries}
 
 
-def of(workspace: Workspace) -> Registry:
+def registry_of(workspace: Workspace) -> Registry:
     """Return the registry of a system."""
     return Registry.open(workspace.spec.registry.url, workspace.root)
 

@@ -499,6 +499,22 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **reference, "$defs": components}
 
 
+def settings(table: _Table, prefix: str = "", pattern: str = "") -> Iterator[tuple[str, str, object, object]]:
+    """Yield every key of a spec with its pattern in KEYS, its value and its default (None: it has none)."""
+    for field in msgspec.structs.fields(table):
+        value, key, shape = getattr(table, field.name), f"{prefix}{field.name}", f"{pattern}{field.name}"
+        if isinstance(value, _Table):
+            yield from settings(value, f"{key}.", f"{shape}.")
+        elif isinstance(value, dict) and f"{shape}" not in KEYS:
+            for name, item in cast("dict[str, object]", value).items():
+                if isinstance(item, _Table):
+                    yield from settings(item, f"{key}.{name}.", f"{shape}.*.")
+                else:
+                    yield f"{key}.{name}", f"{shape}.*", item, None
+        else:
+            yield key, shape, value, None if field.required else field.default
+
+
 def seconds(duration: str) -> float:
     """Return a duration such as `5s`, `1h`, `30d` in seconds."""
     amount, unit = re.fullmatch(r"([\d.]+)([a-z]+)", duration).groups()  # type: ignore[union-attr]
@@ -575,7 +591,7 @@ def _contradictions(spec: Spec) -> Iterator[Problem]:
 
 
 def _without_effect(spec: Spec) -> Iterator[Problem]:
-    for key, pattern, value, default in _settings(spec):
+    for key, pattern, value, default in settings(spec):
         if (needs := KEYS[pattern].needs) and value != default:
             remedy = "remove it" if default is None else f"remove it or set {_toml(default)}"
             message = f"{key} = {_toml(value)} is not supported yet, it needs {needs}: {remedy}"
@@ -584,22 +600,6 @@ def _without_effect(spec: Spec) -> Iterator[Problem]:
         if applies(spec):
             message = f"{key} = {_toml(spec.value(key))} is not supported yet, it needs {needs}"
             yield Problem("not_supported_yet", key, message)
-
-
-def _settings(table: _Table, prefix: str = "", pattern: str = "") -> Iterator[tuple[str, str, object, object]]:
-    """Yield every key of a spec with its pattern in KEYS, its value and its default (None: it has none)."""
-    for field in msgspec.structs.fields(table):
-        value, key, shape = getattr(table, field.name), f"{prefix}{field.name}", f"{pattern}{field.name}"
-        if isinstance(value, _Table):
-            yield from _settings(value, f"{key}.", f"{shape}.")
-        elif isinstance(value, dict) and f"{shape}" not in KEYS:
-            for name, item in cast("dict[str, object]", value).items():
-                if isinstance(item, _Table):
-                    yield from _settings(item, f"{key}.{name}.", f"{shape}.*.")
-                else:
-                    yield f"{key}.{name}", f"{shape}.*", item, None
-        else:
-            yield key, shape, value, None if field.required else field.default
 
 
 def _unknown(prefix: str, name: str, siblings: Iterable[str]) -> Problem:

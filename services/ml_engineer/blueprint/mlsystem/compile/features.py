@@ -9,11 +9,14 @@ between 0 and its width, so that nothing cancels and infinities stay finite.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from mlsystem.compile.graph import DOUBLE, FLOAT, INT64, ML, Graph
 from mlsystem.features.encoders import Curve, Features
+
+Matrix = Literal["tree", "dense", "codes"]
 
 SEPARATOR = "\x1f"
 UNSEEN = 0
@@ -46,17 +49,17 @@ def emit_features(graph: Graph, features: Features) -> Matrices:
     return Matrices(graph.concat(tree), graph.concat(dense), codes)
 
 
-def feature_model(features: Features) -> bytes:
-    """Return a graph of the encoders alone, outputs `tree`, `dense` and, with target means, `codes`."""
+def feature_model(features: Features, *wanted: Matrix) -> bytes:
+    """Return a graph of the encoders alone with the outputs that are wanted; `codes` are positions in the table."""
     graph = Graph(len(features.curves), len(features.levels))
     names = emit_features(graph, features)
-    outputs: dict[str, tuple[str, int, int | str]] = {
+    outputs: dict[Matrix, tuple[str, int, int | str]] = {
         "tree": (names.tree, DOUBLE, "F"),
         "dense": (names.dense, DOUBLE, "D"),
     }
     if names.codes is not None:
         outputs["codes"] = (names.codes, INT64, len(features.encoded))
-    return graph.finish(outputs)
+    return graph.finish({name: outputs[name] for name in wanted})
 
 
 def offsets(features: Features) -> list[int]:

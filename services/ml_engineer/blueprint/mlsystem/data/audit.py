@@ -34,6 +34,7 @@ _ALMOST_ALL_MISSING: Final = 0.95
 _FEW_ROWS: Final = 500
 _FEW_OF_A_CLASS: Final = 50
 _RARE_CLASS: Final = 0.05
+_SOME: Final = 0.01  # share of rows from which equal ones are more than chance
 _FEWEST_TO_JUDGE: Final = 20
 
 
@@ -62,10 +63,6 @@ class Audit:
         """Return a number column's values, NaN where there is none."""
         scan = self.scans[name]
         return number_column(self.rows.column(name), scan.decimal, null_list(self.spec.data.reader))[0]
-
-    def hashed(self, names: list[str]) -> str:
-        """Return SQL for one number that stands for the values of these columns in a row."""
-        return f"hash({', '.join(self.rows.sql_name(name) for name in names)})"
 
 
 def constants(audited: Audit) -> Iterator[Finding]:
@@ -165,31 +162,30 @@ def dates(audited: Audit) -> Iterator[Finding]:
             yield Finding("ambiguous_date", (scan.name,), "asked", text)
 
 
-def doubles(audited: Audit) -> Iterator[Finding]:
-    """Columns that repeat another one, rows that repeat another one, and equal rows with different outcomes."""
-    yield from _double_columns(audited)
-    names = [scan.name for scan in audited.features if scan.name not in audited.identifiers]
-    if not names:
-        return
+def double_rows(audited: Audit) -> Iterator[Finding]:
+    """Rows that repeat another one, and equal rows with different outcomes; a few of them are chance."""
+    columns = [audited.rows.sql_name(scan.name) for scan in audited.features]
     target = audited.rows.sql_name(audited.target.task.target)
+    if not columns:
+        return
     sql = f"""SELECT coalesce(sum(n - 1), 0), coalesce(sum(n) FILTER (outcomes > 1), 0) FROM (SELECT count(*) AS n,
-        count(DISTINCT {target}) AS outcomes FROM {TABLE} GROUP BY {audited.hashed(names)} HAVING n > 1)"""  # noqa: S608
+        count(DISTINCT {target}) AS outcomes FROM {TABLE} GROUP BY hash({", ".join(columns)}) HAVING n > 1)"""  # noqa: S608
     ((repeated, conflicting),) = audited.rows.query(sql)
     rows = audited.rows.count
-    if repeated:
+    if repeated >= _SOME * rows:
         text = (
             f"{int(repeated):,} of {rows:,} rows repeat another one in all features; they are kept, and can make the "
         )
         yield Finding("duplicate_rows", (), "kept", text + "holdout look easier than new data.")
-    if conflicting and audited.target.task.kind != "regression":
+    if conflicting >= _SOME * rows and audited.target.task.kind != "regression":
         text = (
             f"{int(conflicting):,} of {rows:,} rows are equal to others in all features and differ in the target; no "
         )
         yield Finding("label_conflict", (audited.target.task.target,), "kept", text + "model can tell them apart.")
 
 
-def _double_columns(audited: Audit) -> Iterator[Finding]:
-    """Find columns with the same text in every row: first by a fingerprint, then for certain."""
+def double_columns(audited: Audit) -> Iterator[Finding]:
+    """Columns with the same text in every row, found by a fingerprint and then made certain of."""
     names = [scan.name for scan in audited.features if scan.texts.distinct > 1]
     if not names:
         return

@@ -18,6 +18,7 @@ from mlsystem.data.dataset import SIDES, SPLIT_FILE
 from mlsystem.data.profile import profile_source
 from mlsystem.data.reader import Rows, read_rows, told
 from mlsystem.data.source import digest_of, find_files
+from mlsystem.errors import DataError
 from mlsystem.output import Reporter
 from mlsystem.schema import encode_schema
 from mlsystem.stages import Stage, Workspace, run_stage, stage_dir
@@ -48,7 +49,8 @@ def profile(root: Path, options: Namespace, reporter: Reporter) -> dict[str, obj
 
 def validate(workspace: Workspace, _options: Namespace | None = None) -> dict[str, object]:
     """Command `validate`: return the stage's result, running it if need be, and write schema.json to the system."""
-    result = run_stage(workspace, validate_stage(workspace), lambda out: _validate(workspace, out))
+    stage = validate_stage(workspace)
+    result = run_stage(workspace, stage, lambda out: _validate(workspace, stage.inputs, out))
     folder = stage_dir(workspace, "validate", str(result["digest"]))
     _replace(workspace.root / "schema.json", (folder / "schema.json").read_bytes())
     return result
@@ -60,10 +62,14 @@ def validate_stage(workspace: Workspace) -> Stage:
     return Stage("validate", _KEYS, (digest,))
 
 
-def _validate(workspace: Workspace, out: Path) -> dict[str, object]:
+def _validate(workspace: Workspace, inputs: tuple[str, ...], out: Path) -> dict[str, object]:
     spec, reporter = workspace.spec, workspace.reporter
     reporter.progress("validate", 0.0, f"reading {', '.join(spec.data.source)}")
     with told(), read_rows(spec.data.source, workspace.root, spec.data.reader, threads=spec.search.threads) as rows:
+        if (rows.digest,) != inputs:
+            raise DataError(
+                "source_changed", "the source changed while it was read; run again when nobody writes to it"
+            )
         raw = rows.count
         reporter.progress("validate", 0.3, f"{raw:,} rows, {len(rows.names)} columns; looking at every value")
         contract = make_contract(rows, spec)

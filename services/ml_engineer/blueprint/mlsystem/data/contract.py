@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, cast
 
 import msgspec
@@ -26,7 +26,9 @@ from mlsystem.errors import DataError
 from mlsystem.schema import MAX_LEVELS, Column, Reader, Role, Schema, Table, TaskSchema
 from mlsystem.spec import Spec, seconds
 
-_RULES: Final[tuple[Callable[[audit.Audit], Iterator[Finding]], ...]] = (
+Rules = tuple[Callable[[audit.Audit], Iterator[Finding]], ...]
+
+_COLUMN_RULES: Final[Rules] = (
     audit.constants,
     audit.missing_values,
     personal_data,
@@ -35,11 +37,12 @@ _RULES: Final[tuple[Callable[[audit.Audit], Iterator[Finding]], ...]] = (
     audit.prose,
     audit.odd_types,
     audit.dates,
-    audit.doubles,
-    audit.classes,
-    audit.few_rows,
+    audit.double_columns,
 )
-"""Rules in their order: the first that takes a column away is the one that is told."""
+"""Rules about columns in their order: the first that takes a column away is the one that is told."""
+
+_ROW_RULES: Final[Rules] = (audit.double_rows, audit.classes, audit.few_rows)
+"""Rules about rows, which see the columns that are left."""
 
 _UNIQUE_MOMENTS: Final = 0.9  # different moments a row, from which a date column orders the rows
 _BIRTH: Final = ("birth", "dob", "geburt")
@@ -63,12 +66,17 @@ def make_contract(rows: Rows, spec: Spec) -> Contract:
     target = read_target(rows, scan_column(rows, spec.task.target, spec.data.reader), spec)
     scans = {name: _scan(rows, name, spec) for name in rows.names}
     audited = audit.Audit(rows, scans, target, spec, _roles(rows, spec, scans))
-    findings, roles = apply([finding for rule in _RULES for finding in rule(audited)], audited.roles)
+    findings, roles = apply(_found(_COLUMN_RULES, audited), audited.roles)
+    findings = (*findings, *_found(_ROW_RULES, replace(audited, roles=roles)))
     findings, roles, order, method = _order(audited, findings, roles)
     parted = _split(order, method, spec)
     _require_features(roles)
     _require_weight(audited, roles)
     return Contract(_schema(audited, roles), findings, parted)
+
+
+def _found(rules: Rules, audited: audit.Audit) -> list[Finding]:
+    return [finding for rule in rules for finding in rule(audited)]
 
 
 def _split(order: split.Order, method: split.Method, spec: Spec) -> split.Split:
@@ -97,7 +105,7 @@ def _require_named(rows: Rows, spec: Spec) -> None:
 
 def _scan(rows: Rows, name: str, spec: Spec) -> Scan:
     rule = spec.columns.get(name)
-    return scan_column(rows, name, spec.data.reader, rule.type if rule else "")
+    return scan_column(rows, name, spec.data.reader, wanted=rule.type if rule else "")
 
 
 def _roles(rows: Rows, spec: Spec, scans: Mapping[str, Scan]) -> dict[str, RoleOf]:

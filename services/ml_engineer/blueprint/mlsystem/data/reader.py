@@ -143,7 +143,7 @@ def read_rows(patterns: Sequence[str], root: Path, options: ReaderOptions, *, th
         texts.mkdir()
         files = tuple(open_source(path, texts, options.encoding) for path in paths)
         dialect, names, notes = _load(connection, files, options)
-        (count,) = connection.execute(f"SELECT count(*) FROM {TABLE}").fetchone() or (0,)  # noqa: S608
+        ((count,),) = connection.execute(f"SELECT count(*) FROM {TABLE}").fetchall()  # noqa: S608
         _require_table(paths[0].name, names, count)
     except BaseException:
         connection.close()
@@ -202,7 +202,7 @@ def _dialect(connection: duckdb.DuckDBPyConnection, file: SourceFile, options: R
     given += f", quote={_quoted(options.quote)}" if options.quote else ""
     sql = f"SELECT Delimiter, Quote, Escape, HasHeader FROM sniff_csv(?{given})"  # noqa: S608 - see _quoted
     try:
-        found = connection.execute(sql, [str(file.readable)]).fetchone() or (",", _NOTHING, _NOTHING, True)
+        (found,) = connection.execute(sql, [str(file.readable)]).fetchall()
     except duckdb.Error:
         found = (_by_first_line(file), _NOTHING, _NOTHING, True)
     delimiter = options.delimiter or str(found[0])

@@ -102,7 +102,7 @@ class Scan:
         return self.type in {"date", "datetime"}
 
 
-def scan_column(rows: Rows, name: str, options: ReaderOptions, wanted: str = "") -> Scan:
+def scan_column(rows: Rows, name: str, options: ReaderOptions, *, wanted: str = "") -> Scan:
     """Scan one column; `wanted` is the type that the spec asks for, if any. DataError if no value is of that type."""
     texts = _texts(rows, name, options)
     if wanted:
@@ -175,7 +175,7 @@ def _texts(rows: Rows, name: str, options: ReaderOptions) -> Texts:
     return Texts(rows.count, *numbers, characters=float(found[8]), words=float(found[9]))
 
 
-def _as_number(name: str, texts: Texts, options: ReaderOptions, clear: float = CLEAR_SHARE) -> Scan | None:
+def _as_number(name: str, texts: Texts, options: ReaderOptions, *, clear: float = CLEAR_SHARE) -> Scan | None:
     """Return the column as numbers, or None if it holds something else; codes with leading zeros are no numbers."""
     if texts.zeros or texts.present == texts.unknown:
         return None
@@ -189,7 +189,9 @@ def _as_number(name: str, texts: Texts, options: ReaderOptions, clear: float = C
     return Scan(name, "integer" if whole else "number", known, decimal=decimal, strays=strays)
 
 
-def _as_moment(rows: Rows, name: str, texts: Texts, options: ReaderOptions, clear: float = CLEAR_SHARE) -> Scan | None:
+def _as_moment(
+    rows: Rows, name: str, texts: Texts, options: ReaderOptions, *, clear: float = CLEAR_SHARE
+) -> Scan | None:
     """Return the column as dates or moments, or None if it holds something else."""
     values = texts.present - texts.unknown
     if not values:

@@ -125,18 +125,29 @@ def _format(path: Path, head: bytes) -> str:
 def _as_utf8(path: Path, scratch: Path, encoding: str, head: bytes) -> tuple[Path, str]:
     """Return a path that holds the text as UTF-8 with one kind of line end, and the encoding that the file has."""
     used = encoding or _encoding(path, head)
-    try:
-        plain = codecs.lookup(used).name in {"utf-8", "utf-8-sig", "ascii"}
-    except LookupError:
-        raise DataError("bad_encoding", f"data.reader.encoding {used!r} is not known; try utf-8 or cp1252") from None
-    if plain and path.suffix != ".gz" and _same_line_ends(path):
+    plain = _codec(used) in {"utf-8", "utf-8-sig", "ascii"}
+    if plain and not encoding and path.suffix != ".gz" and _same_line_ends(path):
         return path, "utf-8"
     copy = scratch / f"{len(list(scratch.iterdir())):03d}-{path.name.removesuffix('.gz')}"
     only_cr = b"\n" not in head
-    with copy.open("w", encoding="utf-8", newline="") as out:
-        for text in _decoded(path, used):
-            out.write(text.replace("\r\n", "\n").replace("\r", "\n") if only_cr else text.replace("\r\n", "\n"))
+    try:
+        with copy.open("w", encoding="utf-8", newline="") as out:
+            for text in _decoded(path, used):
+                out.write(text.replace("\r\n", "\n").replace("\r", "\n") if only_cr else text.replace("\r\n", "\n"))
+    except UnicodeError:
+        text = f"{path.name} is not the {used} text that it seems to be; name its encoding in data.reader.encoding"
+        raise DataError("bad_encoding", f"{text}, or save it as UTF-8") from None
     return copy, "utf-8" if plain else used
+
+
+def _codec(encoding: str) -> str:
+    """Return Python's name of a text encoding; DataError if there is none of that name."""
+    try:
+        "".encode(encoding)
+        return codecs.lookup(encoding).name
+    except (LookupError, ValueError):
+        text = f"data.reader.encoding {encoding!r} is not known; try utf-8, cp1252 or utf-16"
+        raise DataError("bad_encoding", text) from None
 
 
 def _encoding(path: Path, head: bytes) -> str:

@@ -11,13 +11,14 @@ Leaves out how they are applied: `features.native` does it in numpy, `compile.fe
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import msgspec
 import numpy as np
 
-from mlsystem.features.arrays import Floats, Texts
+from mlsystem.features.arrays import Floats, Ints, Texts
 
 MANY_LEVELS = 10
 """A string column with more levels than this gets target means beside its code."""
@@ -29,6 +30,9 @@ MAX_HOT = 30
 """One-hot columns that one string column may take in the dense matrix."""
 
 MAX_KNOTS = 32
+CURVE_ROWS = 100_000
+"""Rows that curves are learnt from; quantiles do not get better with more."""
+
 SMALL_SAMPLE = 500
 """Below this many rows a straight robust scale is steadier than a curve of quantiles."""
 
@@ -82,13 +86,16 @@ class Targets:
     weight: Floats
 
 
-def fit_features(numbers: Floats, strings: Texts, targets: Targets) -> Features:
+def fit_features(numbers: Floats, strings: Texts, targets: Targets, *, seed: int = 0) -> Features:
     """Learn all encoders from training rows: `numbers` [N, C1], `strings` [N, C2], N >= 1."""
     rows = len(targets.weight)
-    prior = as_single(np.average(targets.values, axis=0, weights=targets.weight))
-    curves = tuple(fit_curve(numbers[:, column]) for column in range(numbers.shape[1]))
-    levels = tuple(_fit_levels(strings[:, column], rows, targets) for column in range(strings.shape[1]))
-    return Features(curves, levels, tuple(prior.tolist()))
+    some = np.random.default_rng(seed).permutation(rows)[:CURVE_ROWS]
+    curves = tuple(
+        fit_curve(numbers[some, column], flag=bool(np.isnan(numbers[:, column]).any()))
+        for column in range(numbers.shape[1])
+    )
+    levels = tuple(_fit_levels(strings[:, column], targets) for column in range(strings.shape[1]))
+    return Features(curves, levels, tuple(_prior(targets).tolist()))
 
 
 def as_single(values: Floats) -> Floats:
@@ -97,10 +104,9 @@ def as_single(values: Floats) -> Floats:
         return values.astype(np.float32).astype(np.float64)
 
 
-def fit_curve(values: Floats) -> Curve:
+def fit_curve(values: Floats, *, flag: bool = False) -> Curve:
     """Learn the curve of one number from its finite values; a column without any scores 0 everywhere."""
     known = np.sort(values[np.isfinite(values)])
-    flag = bool(np.isnan(values).any())
     if not len(known) or known[0] == known[-1]:
         centre = float(known[0]) if len(known) else 0.0
         return Curve(centre, (centre, centre + 1.0), (0.0, 0.0), flag)
@@ -124,16 +130,19 @@ def _quantile_curve(known: Floats) -> tuple[Floats, Floats]:
     return knots, np.array([normal.inv_cdf(rank) for rank in np.clip(ranks, 0.005, 0.995)])
 
 
-def _fit_levels(column: Texts, rows: int, targets: Targets) -> Levels:
-    names, codes, counts = np.unique(column, return_inverse=True, return_counts=True)
-    order = np.lexsort((np.arange(len(names)), -counts))
-    common = int(np.count_nonzero(counts >= _rare(rows)))
-    kept = order[: max(1, min(common, MAX_LEVELS))]
-    hot = max(1, int(np.count_nonzero(counts[kept] >= max(_rare(rows), rows // 100))))
+def _fit_levels(column: Texts, targets: Targets) -> Levels:
+    counts = Counter[str](column.tolist())
+    rare, rows = _rare(len(column)), len(column)
+    names = sorted(counts, key=lambda name: (-counts[name], name))
+    common = sum(count >= rare for count in counts.values())
+    kept = names[: max(1, min(common, MAX_LEVELS))]
+    hot = sum(counts[name] >= max(rare, rows // 100) for name in kept)
     means: tuple[tuple[float, ...], ...] = ()
     if len(kept) > MANY_LEVELS:
-        means = tuple(map(tuple, target_means(codes, len(names), targets)[kept].tolist()))
-    return Levels(tuple(str(name) for name in names[kept]), min(hot, MAX_HOT), means)
+        places = {name: place for place, name in enumerate(kept, 1)}
+        codes = np.array([places.get(value, 0) for value in column.tolist()], np.int64)
+        means = tuple(map(tuple, target_means(codes, len(kept) + 1, targets)[1:].tolist()))
+    return Levels(tuple(kept), min(max(1, hot), MAX_HOT), means)
 
 
 def _rare(rows: int) -> int:
@@ -141,12 +150,19 @@ def _rare(rows: int) -> int:
     return int(np.clip(rows // 200, 2, 5))
 
 
-def target_means(codes: np.ndarray, count: int, targets: Targets) -> Floats:
+def target_means(codes: Ints, count: int, targets: Targets) -> Floats:
     """Return the smoothed target mean of each of `count` codes, [count, T], as float32 values.
 
-    Micci-Barreca's estimate with a fixed weight of the prior: (sum + m * prior) / (rows + m).
+    Code 0 stands for unseen levels, whose mean is that of all rows. Micci-Barreca's estimate with a fixed weight of
+    the prior: (sum + m * prior) / (rows + m).
     """
+    prior = _prior(targets)
     weight = np.bincount(codes, targets.weight, count)
-    prior = np.average(targets.values, axis=0, weights=targets.weight)
     sums = np.column_stack([np.bincount(codes, targets.weight * value, count) for value in targets.values.T])
-    return as_single((sums + PRIOR_ROWS * prior) / (weight + PRIOR_ROWS)[:, None])
+    means = (sums + PRIOR_ROWS * prior) / (weight + PRIOR_ROWS)[:, None]
+    means[0] = prior
+    return as_single(means)
+
+
+def _prior(targets: Targets) -> Floats:
+    return as_single(np.average(targets.values, axis=0, weights=targets.weight))

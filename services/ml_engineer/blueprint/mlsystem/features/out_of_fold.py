@@ -47,7 +47,6 @@ def means_for_others(codes: Ints, counts: tuple[int, ...], targets: Targets, oth
     columns: list[Singles] = []
     for column, count in enumerate(counts):
         means = target_means(codes[:, column], count + 1, targets)
-        means[0] = np.average(targets.values, axis=0, weights=targets.weight)
         columns.append(means[others[:, column]].astype(np.float32))
     return np.concatenate(columns, axis=1) if columns else np.zeros((len(others), 0), np.float32)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mlsystem.errors import DataError, RegistryError, ServingError
-from mlsystem.registry import of
+from mlsystem.registry import registry_of
 from mlsystem.serving.package import Package
 
 if TYPE_CHECKING:
@@ -94,13 +94,13 @@ def _source(workspace: Workspace, options: argparse.Namespace) -> Source:
     if options.package is not None:
         return Fixed(Package.read(Path(options.package)))
     if options.version is not None:
-        return Fixed(Package.stored(of(workspace), options.version))
-    return Active(of(workspace))
+        return Fixed(Package.stored(registry_of(workspace), options.version))
+    return Active(registry_of(workspace))
 
 
 def _package(workspace: Workspace, version: int | None) -> Package:
     """Return a version from the registry, the active one if None."""
-    registry = of(workspace)
+    registry = registry_of(workspace)
     wanted = registry.ledger().active if version is None else version
     if wanted is None:
         raise RegistryError("nothing_active", "no version is active; promote one with `python -m mlsystem promote`")

@@ -43,7 +43,7 @@ async def read_body(scope: Scope, receive: Receive, limits: Limits) -> bytes:
 
     Raises: Refusal 415, 413, 408; Disconnected.
     """
-    _require_json(scope)
+    _require_plain_json(scope)
     try:
         async with asyncio.timeout(limits.timeout_s):
             return await _read(receive, limits)
@@ -72,15 +72,23 @@ def parse_rows(body: bytes, limits: Limits) -> Rows:
     return cast("Rows", rows)
 
 
-def _require_json(scope: Scope) -> None:
-    """Refuse another content type; none at all is taken as JSON."""
+def _require_plain_json(scope: Scope) -> None:
+    """Refuse another content type, and compression; no content type at all is taken as JSON."""
     for name, value in cast("Sequence[tuple[bytes, bytes]]", scope["headers"]):
         if name == b"content-type":
             media = value.split(b";", 1)[0].strip().lower()
             if media != b"application/json" and not media.endswith(b"+json"):
-                shown = media[:60].decode("latin-1")
-                raise Refusal(415, "unsupported_media_type", f"send Content-Type: application/json, not {shown!r}")
-            return
+                raise _unsupported(f"send Content-Type: application/json, not {_shown(media)}")
+        elif name == b"content-encoding" and value.strip().lower() != b"identity":
+            raise _unsupported(f"send the body as it is, not with Content-Encoding: {_shown(value)}")
+
+
+def _unsupported(message: str) -> Refusal:
+    return Refusal(415, "unsupported_media_type", message)
+
+
+def _shown(value: bytes) -> str:
+    return repr(value[:60].decode("latin-1"))
 
 
 async def _read(receive: Receive, limits: Limits) -> bytes:

@@ -13,7 +13,6 @@ import time
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Protocol
 
-from mlsystem.errors import MlsystemError
 from mlsystem.registry import Ledger
 from mlsystem.serving.answers import Refusal
 from mlsystem.serving.model import Model, Package
@@ -84,8 +83,6 @@ class Live:
         self._reporter = reporter
         self._model: Model | None = None
         self._failed: int | None = None
-        self.draining = False
-        """Whether the server is going down: it still answers, and asks for no more."""
         self._retry_at = 0.0
 
     @property
@@ -129,8 +126,8 @@ class Live:
             try:
                 await asyncio.to_thread(self.refresh)
                 told = ""
-            except MlsystemError as error:
+            except Exception as error:  # noqa: BLE001 - a follower that dies would leave an old version live, unseen
                 self._metrics.switch_failures.inc()
-                if error.message != told:
-                    self._reporter.progress("serve", None, f"no switch: {error.message}")
-                told = error.message
+                if str(error) != told:
+                    self._reporter.progress("serve", None, f"no switch: {error}")
+                told = str(error)

@@ -21,9 +21,8 @@ import httptools
 import msgspec
 
 from mlsystem.errors import ServingError
-from mlsystem.schema import read_schema
 from mlsystem.serving.examples import Row, example_rows
-from mlsystem.serving.package import REFERENCE, SCHEMA
+from mlsystem.serving.package import Package
 from mlsystem.serving.process import serving
 from mlsystem.spec import Serving, read_spec, size_bytes
 
@@ -92,12 +91,12 @@ def measure(
 
     Raises: ServingError if the server does not start, or does not answer.
     """
-    limits = read_spec(model_dir).serving
-    rows = _rows(model_dir)
+    limits, package = read_spec(model_dir).serving, Package.read(model_dir)
+    rows = example_rows(package.schema(), package.reference())
     with serving(model_dir, "--package", str(model_dir)) as server:
-        with_rows = [request(server, "/predict", {"rows": [row]}) for row in rows]
+        singles = [request(server, "/predict", {"rows": [row]}) for row in rows]
         rate = run(_bulk(server, rows, limits))
-        windows = run(_windows(server, with_rows, rate_rps, (seconds / WINDOWS, objective, warmup)))
+        windows = run(_windows(server, singles, rate_rps, (seconds / WINDOWS, objective, warmup)))
         memory_mb = server.memory_mb()
     best = min(windows, key=lambda window: window.quantile_ms(0.99))
     if not best.latencies_ms:
@@ -306,9 +305,3 @@ async def _bulk(server: Address, rows: Sequence[Row], limits: Serving) -> float:
     await closed_loop(server, [payload], count=1)
     window = await closed_loop(server, [payload], count=1000, seconds=_BULK_SECONDS)
     return len(many) * len(window.latencies_ms) / max(1e-9, sum(window.latencies_ms) / 1000)
-
-
-def _rows(model_dir: Path) -> list[Row]:
-    reference = model_dir / REFERENCE
-    known: list[Row] = msgspec.json.decode(reference.read_bytes()) if reference.is_file() else []
-    return example_rows(read_schema(model_dir / SCHEMA), known)

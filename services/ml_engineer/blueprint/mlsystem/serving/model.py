@@ -1,8 +1,7 @@
 """A package as it is served: its contract, its boundary and one ONNX Runtime session.
 
-Owns loading (every file checked against the manifest's digests by whoever hands the package over), the warm-up
-that makes a model ready, and the way from rows to predictions. A Model never changes; another version is another
-Model. Leaves HTTP to the routes.
+Owns loading, the warm-up that makes a model ready, and the way from rows to predictions. A Model never changes;
+another version is another Model. Leaves checking the files' digests to the registry, and HTTP to the routes.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ import onnxruntime
 
 from mlsystem.boundary import Boundary, Encoded, Problem
 from mlsystem.errors import ServingError
-from mlsystem.serving.answers import ModelName, Prediction, Predictions, refused_values, warned
-from mlsystem.serving.examples import example_rows
+from mlsystem.serving.answers import ModelName, Prediction, Predictions, Refusal, refused_values, warned
+from mlsystem.serving.examples import Row, example_rows, made_row
 from mlsystem.serving.package import MODEL, Package
 
 
@@ -34,7 +33,8 @@ class Model:
         self._session = _session(package)
         self._inputs = tuple(str(tensor.name) for tensor in cast("list[Any]", self._session.get_inputs()))
         self._output = "probabilities" if self._labels else "value"
-        self._warm_up()
+        self.example = self._warm_up()
+        """A row that this model answers."""
 
     def answer(self, rows: Sequence[Mapping[str, Any]], *, strict: bool) -> Predictions:
         """Return the predictions for JSON rows; Refusal 422 if any of them cannot be predicted."""
@@ -65,14 +65,19 @@ class Model:
             for name, row in zip(ids, scores, strict=True)
         ]
 
-    def _warm_up(self) -> None:
-        """Predict once, so that whoever is told that the model is ready has been told the truth."""
-        try:
-            self.answer(self.examples[:1], strict=False)
-        except Exception as error:
-            raise ServingError(
-                "model_does_not_answer", f"the model of version {self.name.version} does not answer: {error}"
-            ) from error
+    def _warm_up(self) -> Row:
+        """Predict once, so that whoever is told that the model is ready has been told the truth; return the row."""
+        refused: list[str] = []
+        for row in (*self.examples, made_row(self.schema)):
+            try:
+                self.answer([row], strict=False)
+            except Refusal as refusal:  # a row of the source may hold a value that the contract does not take
+                refused.append(str(refusal))
+            except Exception as error:  # ONNX Runtime's exceptions have no root but Exception
+                raise ServingError("bad_package", f"version {self.name.version} does not answer: {error}") from error
+            else:
+                return row
+        raise ServingError("bad_package", f"version {self.name.version} answers none of its own rows: {refused[0]}")
 
 
 def unanswerable(scores: Sequence[Sequence[float]]) -> tuple[Problem, ...]:

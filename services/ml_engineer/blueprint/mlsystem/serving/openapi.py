@@ -67,7 +67,7 @@ def _about(schema: Schema) -> str:
 
 
 def _predict(model: Model, limits: Limits) -> dict[str, Any]:
-    rows = model.examples[:1]
+    rows = [model.example]
     return {
         "operationId": "predict",
         "summary": f"Predict {model.schema.task.target}",
@@ -113,13 +113,14 @@ def _get(
     shape = {"$ref": _REF.format(name=schema)} if schema else {"type": "string"}
     responses: dict[str, Any] = {"200": {"description": summary, "content": {media: {"schema": shape}}}}
     if unready:
-        responses["503"] = {"description": "Not ready yet, or going down"}
+        responses["503"] = {"description": "No version is live yet"}
     return {"get": {"operationId": operation, "summary": summary, "responses": responses}}
 
 
 def _components(model: Model, limits: Limits) -> dict[str, Any]:
     _, shapes = msgspec.json.schema_components((Predictions, Error), ref_template=_REF)
-    shapes["Prediction"]["properties"].update(_outcome(model.schema))
+    del shapes["Prediction"]["properties"]["probabilities"]
+    shapes["Prediction"]["properties"] |= {"id": {"type": "string", "format": "uuid"}, **_outcome(model.schema)}
     rows = {"type": "array", "items": {"$ref": _REF.format(name="Row")}, "minItems": 1, "maxItems": limits.max_rows}
     return {
         **shapes,
@@ -147,7 +148,7 @@ def _outcome(schema: Schema) -> dict[str, Any]:
 
 
 def _row(model: Model, *, strict: bool) -> dict[str, Any]:
-    example = model.examples[0]
+    example = model.example
     required = model.boundary.required
     columns = [c for c in model.schema.columns if c.role != "target"]
     return {

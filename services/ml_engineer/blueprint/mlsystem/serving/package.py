@@ -6,9 +6,9 @@ Owns their names and reading them. Leaves making them to `packaging`, and what t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
@@ -24,6 +24,8 @@ REFERENCE: Final = "reference.json"
 """Up to 64 rows of the source, as JSON objects with every column."""
 METRICS: Final = "metrics.json"
 MANIFEST: Final = "manifest.json"
+
+_Content = TypeVar("_Content")
 
 UNREGISTERED: Final = 0
 """Version of a package that is served from a directory and is in no registry."""
@@ -45,8 +47,8 @@ class Package:
         for name in (MODEL, SCHEMA):
             if name not in files:
                 raise ServingError("no_package", f"{directory} holds no package: {name} is missing")
-        manifest = msgspec.json.decode(files.get(MANIFEST, b"{}"), type=dict[str, Any])
-        return cls(UNREGISTERED, str(manifest.get("digest", "")), files)
+        read = cls(UNREGISTERED, "", files)
+        return replace(read, digest=str(read._decoded(MANIFEST, dict[str, Any], {}).get("digest", "")))
 
     @classmethod
     def stored(cls, registry: Registry, version: int) -> Package:
@@ -56,11 +58,17 @@ class Package:
 
     def reference(self) -> list[dict[str, Any]]:
         """Return the rows of the source that came along, none if none did."""
-        return msgspec.json.decode(self.files.get(REFERENCE, b"[]"), type=list[dict[str, Any]])
+        return self._decoded(REFERENCE, list[dict[str, Any]], [])
 
     def schema(self) -> Schema:
         """Return the contract; ServingError if the file is none."""
+        return self._decoded(SCHEMA, Schema)
+
+    def _decoded(self, name: str, kind: type[_Content], default: _Content | None = None) -> _Content:
+        """Return the content of a JSON file, `default` if the file did not come along."""
+        if default is not None and name not in self.files:
+            return default
         try:
-            return msgspec.json.decode(self.files[SCHEMA], type=Schema)
+            return msgspec.json.decode(self.files[name], type=kind)
         except msgspec.DecodeError as error:
-            raise ServingError("bad_package", f"{SCHEMA} of version {self.version} is no contract: {error}") from error
+            raise ServingError("bad_package", f"{name} of version {self.version} cannot be read: {error}") from error

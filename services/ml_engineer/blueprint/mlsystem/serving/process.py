@@ -54,7 +54,7 @@ def serving(directory: Path, *arguments: str) -> Generator[Listening]:
     Raises: ServingError with the child's last words if it does not come up.
     """
     command = [sys.executable, "-m", "mlsystem", "serve", "--dir", str(directory), "--port", "0", *arguments]
-    environment = {**os.environ, STOP_WITH_STDIN: "1", "PYTHONPATH": _python_path(), "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, STOP_WITH_STDIN: "1", "PYTHONPATH": _python_path()}
     environment.pop("TRACEPARENT", None)
     started = time.monotonic()
     with tempfile.TemporaryFile() as errors:

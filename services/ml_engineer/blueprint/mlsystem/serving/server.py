@@ -83,7 +83,7 @@ def run(service: Service, sock: socket.socket, tell: Callable[[str], None]) -> d
         timeout_graceful_shutdown=_DRAIN_S,
     )
     started = time.monotonic()
-    server = _Server(config, service, lambda: tell(_url(sock)))
+    server = _Server(config, lambda: tell(_url(sock)))
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     gc.collect()
     gc.freeze()  # what is loaded now stays: collections need not walk through it again and again
@@ -97,9 +97,8 @@ def run(service: Service, sock: socket.socket, tell: Callable[[str], None]) -> d
 class _Server(uvicorn.Server):
     """uvicorn's server with an end that is a success: a stopped server is no failure of the command."""
 
-    def __init__(self, config: uvicorn.Config, service: Service, started: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
         super().__init__(config)
-        self._service = service
         self._on_start = started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -125,7 +124,6 @@ class _Server(uvicorn.Server):
     def _stop(self) -> None:
         self.force_exit = self.should_exit
         self.should_exit = True
-        self._service.live.draining = True
 
     def _read_stdin(self) -> None:
         if not os.read(0, 1024):

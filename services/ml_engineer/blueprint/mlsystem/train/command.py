@@ -25,7 +25,7 @@ from mlsystem.output import Reporter
 from mlsystem.spec import Search, seconds
 from mlsystem.stages import Stage, Workspace, run_stage
 from mlsystem.train.clock import Clock
-from mlsystem.train.problem import Fold, Problem
+from mlsystem.train.problem import Fold, Problem, affordable
 from mlsystem.train.record import (
     LINEAR,
     MODEL,
@@ -106,7 +106,7 @@ def as_problem(dataset: Dataset, metric: str, seed: int) -> Problem:
         rows=Rows(numbers[rows], strings[rows]),
         target=dataset.target[rows],
         weight=weights_of(dataset, rows),
-        folds=folds,
+        folds=affordable(folds, len(rows) * (numbers.shape[1] + strings.shape[1]), in_time=dataset.method == "time"),
         time=None if dataset.method != "time" or dataset.time is None else dataset.time[rows],
         groups=None if dataset.method != "group" or dataset.groups is None else dataset.groups[rows],
         seed=seed,

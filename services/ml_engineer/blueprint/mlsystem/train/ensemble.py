@@ -15,6 +15,9 @@ from mlsystem.train.candidate import Candidate, predicted_rows
 from mlsystem.train.problem import Problem
 
 ROUNDS = 20
+MOST_ROWS = 50_000
+"""Rows that selection and calibration look at; a thousand scores over a million rows would take the whole budget."""
+
 SMALLEST_WEIGHT = 0.1
 WORTH = 1e-3
 """Share of the loss that an ensemble must save over its best member to be worth more members."""
@@ -22,7 +25,7 @@ WORTH = 1e-3
 
 def choose(problem: Problem, candidates: Sequence[Candidate]) -> dict[str, float]:
     """Return weights by name, adding up to 1; a single member where an ensemble is not worth it."""
-    rows = common_rows(candidates)
+    rows = common_rows(problem, candidates)
     outputs = [candidate.oof[rows] for candidate in candidates]
     alone = [_loss(problem, output, rows) for output in outputs]
     first = int(np.argmin(alone))
@@ -41,9 +44,12 @@ def blend(candidates: Sequence[Candidate], weights: dict[str, float]) -> Floats:
     return np.sum([weight * by_name[name].oof for name, weight in weights.items()], axis=0)
 
 
-def common_rows(candidates: Sequence[Candidate]) -> Ints:
-    """Return the rows that every candidate has predicted."""
-    return predicted_rows(np.concatenate([candidate.oof for candidate in candidates], axis=1))
+def common_rows(problem: Problem, candidates: Sequence[Candidate]) -> Ints:
+    """Return the rows that every candidate has predicted, a sample of them if they are very many."""
+    rows = predicted_rows(np.concatenate([candidate.oof for candidate in candidates], axis=1))
+    if len(rows) <= MOST_ROWS:
+        return rows
+    return np.sort(np.random.default_rng(problem.seed).choice(rows, MOST_ROWS, replace=False))
 
 
 def _greedy(problem: Problem, outputs: list[Floats], rows: Ints, first: int) -> tuple[Floats, float]:

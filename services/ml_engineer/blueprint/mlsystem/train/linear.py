@@ -18,7 +18,7 @@ from mlsystem.compile.model import link
 from mlsystem.features.arrays import Floats, Ints
 from mlsystem.train.candidate import Candidate, predicted_rows
 from mlsystem.train.clock import Clock
-from mlsystem.train.matrices import Matrices, dense_rows
+from mlsystem.train.matrices import Matrices
 from mlsystem.train.problem import Problem
 
 NAME = "linear"
@@ -42,41 +42,45 @@ def fit_linear(problem: Problem, matrices: Matrices, clock: Clock) -> Candidate:
     """Fit the linear member; it is always fitted, since every model is compared with it."""
     began = clock.spent
     strengths = STRENGTHS if problem.kind == "regression" else INVERSE_STRENGTHS
-    if matrices.dense.size * problem.margins > CELLS_FOR_CHOICE:
+    if matrices.dense_columns * len(problem.weight) * problem.margins > CELLS_FOR_CHOICE:
         strengths = strengths[1:2]
-    tried = {strength: _out_of_fold(problem, matrices, strength) for strength in strengths}
+    tried = _out_of_fold(problem, matrices, strengths)
     smooth = "mae" if problem.kind == "regression" else "log_loss"
     rows = predicted_rows(tried[strengths[0]])
     best = min(strengths, key=lambda strength: problem.score(smooth, tried[strength][rows], rows))
-    oof = tried[best]
-    member = _fit(problem, matrices, np.arange(len(problem.weight)), best)
-    score = problem.score(problem.deciding, oof[rows], rows)
-    return Candidate(NAME, "linear", member, oof, score, clock.spent - began, {"strength": best})
+    used = _sample(np.arange(len(problem.weight)), matrices.dense_columns, problem.seed)
+    member = _fit(problem, matrices.dense(used), used, best)
+    score = problem.score(problem.deciding, tried[best][rows], rows)
+    return Candidate(NAME, "linear", member, tried[best], score, clock.spent - began, {"strength": best})
 
 
-def _out_of_fold(problem: Problem, matrices: Matrices, strength: float) -> Floats:
-    oof = np.full((len(problem.weight), problem.margins), np.nan)
+def _out_of_fold(problem: Problem, matrices: Matrices, strengths: tuple[float, ...]) -> dict[float, Floats]:
+    """Return the out-of-fold outputs [N, T] of each strength."""
+    shape = len(problem.weight), problem.margins
+    tried = {strength: np.full(shape, np.nan) for strength in strengths}
     for fold in problem.folds:
-        member = _fit(problem, matrices, fold.fit, strength)
-        margins = member.predict(matrices.plain[:0], dense_rows(matrices, fold.valid))
-        oof[fold.valid] = link(problem.kind, margins)
-    return oof
+        used = _sample(fold.fit, matrices.dense_columns, problem.seed)
+        dense, valid = matrices.dense(used), matrices.dense(fold.valid)
+        for strength, oof in tried.items():
+            margins = _fit(problem, dense, used, strength).predict(matrices.plain[:0], valid)
+            oof[fold.valid] = link(problem.kind, margins)
+    return tried
 
 
-def _fit(problem: Problem, matrices: Matrices, rows: Ints, strength: float) -> Linear:
-    rows = _sample(rows, matrices.dense.shape[1], problem.seed)
+def _fit(problem: Problem, dense: Floats, rows: Ints, strength: float) -> Linear:
+    """Fit on `dense`, the matrix of `rows`."""
     labels, weight = problem.labels[rows], problem.weight[rows]
     if problem.kind == "regression":
-        ridge: Any = Ridge(alpha=strength).fit(dense_rows(matrices, rows), labels, sample_weight=weight)
+        ridge: Any = Ridge(alpha=strength).fit(dense, labels, sample_weight=weight)
         return _member(ridge.coef_[:, None], np.atleast_1d(ridge.intercept_))
     present = np.unique(labels).astype(np.int64)
     if len(present) == 1:
-        return _only_class(problem, int(present[0]), matrices.dense.shape[1])
+        return _only_class(problem, int(present[0]), dense.shape[1])
     model: Any = LogisticRegression(C=strength, max_iter=500)
     with warnings.catch_warnings():
         # a fit that has not quite converged is scored like any other and loses if that matters
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(dense_rows(matrices, rows), labels, sample_weight=weight)
+        model.fit(dense, labels, sample_weight=weight)
     if problem.kind == "binary":
         return _member(model.coef_.T, model.intercept_)
     return _spread(problem, present, model.coef_.T, model.intercept_)

@@ -8,10 +8,11 @@ outside get the means of the whole fit (`features.out_of_fold`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from mlsystem.compile.features import feature_model, offsets
+from mlsystem.compile.features import Matrix, feature_model, offsets
 from mlsystem.compile.session import BATCH, Session
 from mlsystem.features.arrays import Floats, Ints, Singles
 from mlsystem.features.encoders import Features, Targets, fit_features
@@ -19,24 +20,37 @@ from mlsystem.features.out_of_fold import means_for_fit, means_for_others, parts
 from mlsystem.train.problem import Fold, Problem
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Matrices:
     """Encoders with the matrices of the training rows; `codes` [N, E] are 0 for unseen, else 1 + position."""
 
     features: Features
     plain: Singles
     """Tree matrix without target means."""
-    dense: Singles
     codes: Ints
     problem: Problem
 
     @classmethod
     def of(cls, problem: Problem) -> Matrices:
         """Learn the encoders and run their graph over all training rows."""
-        features = fit_features(problem.rows.numbers, problem.rows.strings, problem.encoded_targets)
-        plain, dense, codes = _run(features, problem)
+        targets = problem.encoded_targets
+        features = fit_features(problem.rows.numbers, problem.rows.strings, targets, seed=problem.seed)
+        plain, codes = _run(features, problem)
         starts = np.array([offsets(features)[column] for column in features.encoded], np.int64)
-        return cls(features, plain, dense, np.maximum(codes - starts + 1, 0), problem)
+        return cls(features, plain, np.maximum(codes - starts + 1, 0), problem)
+
+    @cached_property
+    def dense_columns(self) -> int:
+        """Number of columns of the dense matrix."""
+        return self.dense(np.arange(1)).shape[1]
+
+    def dense(self, rows: Ints) -> Floats:
+        """Return rows of the dense matrix, made when they are asked for: all of them at once can be very large."""
+        return self._dense_session.run(self.problem.rows.pick(rows), "dense")[0]
+
+    @cached_property
+    def _dense_session(self) -> Session:
+        return Session(feature_model(self.features, "dense"))
 
     def fold(self, fold: Fold) -> tuple[Singles, Singles]:
         """Return tree matrices of a fold's rows: to fit on, and to predict."""
@@ -68,21 +82,16 @@ class Matrices:
         return Targets(targets.values[rows], targets.weight[rows])
 
 
-def _run(features: Features, problem: Problem) -> tuple[Singles, Singles, Ints]:
+def _run(features: Features, problem: Problem) -> tuple[Singles, Ints]:
     """Run the encoders' graph batch by batch, so that only the float32 results are ever held in full."""
-    session = Session(feature_model(features))
-    outputs = ("tree", "dense", "codes") if features.encoded else ("tree", "dense")
-    width = len(features.curves) + len(features.levels)
-    batches: list[list[np.ndarray]] = []
-    with np.errstate(over="ignore"):
-        for start in range(0, len(problem.rows), BATCH):
-            tree, dense, *codes = session.run(problem.rows.pick(slice(start, start + BATCH)), *outputs)
-            found = codes[0] if codes else np.zeros((len(tree), 0), np.int64)
-            batches.append([tree[:, :width].astype(np.float32), dense.astype(np.float32), found])
-    plain, wide, codes_ = (np.concatenate([batch[part] for batch in batches]) for part in range(3))
-    return plain, wide, codes_
-
-
-def dense_rows(matrices: Matrices, rows: Ints) -> Floats:
-    """Return dense rows in float64, as linear solvers want them."""
-    return matrices.dense[rows].astype(np.float64)
+    outputs: tuple[Matrix, ...] = ("tree", "codes") if features.encoded else ("tree",)
+    session = Session(feature_model(features, *outputs))
+    plain = np.empty((len(problem.rows), len(features.curves) + len(features.levels)), np.float32)
+    codes = np.zeros((len(problem.rows), len(features.encoded)), np.int64)
+    for start in range(0, len(plain), BATCH):
+        batch = slice(start, start + BATCH)
+        tree, *found = session.run(problem.rows.pick(batch), *outputs)
+        plain[batch] = tree[:, : plain.shape[1]]
+        if found:
+            codes[batch] = found[0]
+    return plain, codes

@@ -17,6 +17,9 @@ from mlsystem.evaluation.metrics import Scorer, primary, scorer
 from mlsystem.features.arrays import Floats, Ints, Texts
 from mlsystem.features.encoders import Targets
 
+MOST_FOLD_CELLS = 40_000_000
+"""Cells that all folds together may have before folds are left out."""
+
 MOST_ENCODED_CLASSES = 20
 """Target means are made for this many classes, the most frequent ones."""
 
@@ -27,6 +30,15 @@ class Fold:
 
     fit: Ints
     valid: Ints
+
+
+def affordable(folds: Sequence[Fold], cells: int, *, in_time: bool) -> Sequence[Fold]:
+    """Return as many folds as `cells`, rows times columns, are worth: of many rows one fold says enough.
+
+    Along time the latest folds are kept, which learn from the most rows.
+    """
+    count = int(np.clip(MOST_FOLD_CELLS // max(cells, 1), 1, len(folds)))
+    return folds[-count:] if in_time else folds[:count]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,12 +98,6 @@ class Problem:
     def deciding(self) -> str:
         """The metric that candidates are ranked by."""
         return primary(self.kind, self.metric)
-
-    @cached_property
-    def partitioned(self) -> bool:
-        """Whether the folds predict every row exactly once; folds along time do not."""
-        seen = np.concatenate([fold.valid for fold in self.folds])
-        return len(seen) == len(self.weight) and len(np.unique(seen)) == len(seen)
 
     def answers(self, member_output: Floats) -> Floats:
         """Turn a member's or ensemble's output [N, T] (probabilities, standardised values) into answers."""

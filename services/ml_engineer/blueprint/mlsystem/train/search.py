@@ -7,7 +7,7 @@ thread, LightGBM's folds in one thread each. What does not fit into the budget i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from threadpoolctl import threadpool_limits
 
@@ -26,9 +26,12 @@ from mlsystem.train.linear import NAME as LINEAR
 from mlsystem.train.linear import fit_linear
 from mlsystem.train.matrices import Matrices
 from mlsystem.train.problem import Problem
-from mlsystem.train.trees import RECIPES, fit_trees
+from mlsystem.train.trees import fit_trees, recipes
 
 STEP = "train"
+MEMBERS = 5
+"""Steps that progress is told in: linear, three configurations, and what is made of them."""
+
 OPTIMISM = 0.6
 """A configuration is started if this share of the time of the one before it is left."""
 
@@ -69,7 +72,7 @@ def search(problem: Problem, settings: Settings, clock: Clock, reporter: Reporte
         wanted = [item for item in candidates if not settings.families or item.family in settings.families]
         weights = _weights(problem, wanted or candidates, settings)
         output = blend(candidates, weights)
-        rows = common_rows(candidates)
+        rows = common_rows(problem, candidates)
         calibration, losses = fit_calibration(problem, output, rows)
     members = {item.name: item for item in candidates}
     picked = tuple(Weighted(name, weight, members[name].member) for name, weight in weights.items())
@@ -92,6 +95,7 @@ class _Ledger:
     clock: Clock
     reporter: Reporter
     skipped: list[Skipped]
+    done: list[str] = field(default_factory=list[str])
 
     def fit(self, problem: Problem, name: str, family: str, run: Callable[[], Candidate | None]) -> Candidate | None:
         """Fit one member in a span of its own and tell its score, or why there is none."""
@@ -99,11 +103,11 @@ class _Ledger:
             candidate = run()
             if candidate is not None:
                 span.attributes["score"] = candidate.score
-        fraction = min(1.0, self.clock.spent / self.clock.budget_s)
         if candidate is None:
             return self.skip(name, family, "the budget ended while it was fitted")
         message = f"{name}: {problem.deciding} {candidate.score:.4f} out of fold"
-        self.reporter.progress(STEP, fraction, message, **{problem.deciding: candidate.score})
+        self.done.append(name)
+        self.reporter.progress(STEP, len(self.done) / MEMBERS, message, **{problem.deciding: candidate.score})
         return candidate
 
     def skip(self, name: str, family: str, reason: str) -> None:
@@ -118,7 +122,7 @@ def _candidates(problem: Problem, matrices: Matrices, settings: Settings, ledger
     if linear is not None:
         yield linear
     before_s = 0.0
-    for recipe in RECIPES:
+    for recipe in recipes(len(problem.weight)):
         if settings.families and "lightgbm" not in settings.families:
             return
         if clock.left < OPTIMISM * before_s or clock.left <= 0:
@@ -141,7 +145,7 @@ def _weights(problem: Problem, candidates: list[Candidate], settings: Settings) 
 
 def _pays(problem: Problem, candidates: list[Candidate], weights: dict[str, float], linear: Candidate) -> bool:
     """Tell whether the ensemble is better than linear beyond doubt, out of fold."""
-    rows = common_rows(candidates)
+    rows = common_rows(problem, candidates)
     ours = problem.scorer(problem.deciding, blend(candidates, weights)[rows], rows)
     theirs = problem.scorer(problem.deciding, linear.oof[rows], rows)
     time = None if problem.time is None else problem.time[rows]

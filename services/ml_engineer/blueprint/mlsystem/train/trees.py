@@ -1,9 +1,8 @@
 """The LightGBM family: a few configurations, each fitted fold by fold with early stopping.
 
 All folds of a configuration stop at the same round, the best of their mean curve, so that out-of-fold scores do not
-profit from each fold's own stopping. When the folds cover every row the fold models are the member (a bag, no refit);
-folds along time learn from too little for that, so there the member is refitted on all rows, and so is a bag that
-would be too large.
+profit from each fold's own stopping. The fold models are the member (a bag, no refit) unless the folds go along time
+and the first ones learnt from little, or the bag would be too large: then the member is refitted on all rows.
 Folds run side by side, one thread each, `threads` at a time: the result does not depend on the number of threads.
 """
 
@@ -32,10 +31,14 @@ PATIENCE = 40
 MANY_CELLS = 5_000_000
 """Below this size threads wait for each other longer than they work, on a busy machine a hundred times longer."""
 
-MOST_LEAVES = 20_000
-"""A bag with more leaves is refitted as one booster: it would cost more memory and time a row than it gains."""
+MOST_TREES = 1500
+MOST_LEAVES = 30_000
+"""A bag with more trees or leaves is refitted as one booster: it would cost more time a row and memory than it gains.
 
-SHARE_OF_BUDGET = 0.8
+A thousand trees take about 0.03 ms a row.
+"""
+
+SHARE_OF_BUDGET = 0.75
 """Share of what is left of the budget that one configuration may take; the rest is for ensemble and compilation."""
 
 
@@ -57,15 +60,19 @@ BASE: Mapping[str, object] = {
     "verbosity": -1,
 }
 
-RECIPES = (
-    Recipe(
-        "lightgbm_small",
-        {"num_leaves": 5, "feature_fraction": 0.5, "bagging_fraction": 0.8, "bagging_freq": 1, "lambda_l2": 1.0},
-    ),
-    Recipe("lightgbm"),
-    Recipe("lightgbm_random", {"extra_trees": True, "feature_fraction": 0.7}),
+SMALL = Recipe(
+    "lightgbm_small",
+    {"num_leaves": 5, "feature_fraction": 0.5, "bagging_fraction": 0.8, "bagging_freq": 1, "lambda_l2": 1.0},
 )
-"""In the order of trying: small trees win on small data, and they are cheap."""
+PLAIN = Recipe("lightgbm")
+RANDOM = Recipe("lightgbm_random", {"extra_trees": True, "feature_fraction": 0.7})
+
+MANY_ROWS = 50_000
+
+
+def recipes(rows: int) -> tuple[Recipe, ...]:
+    """Return the configurations in the order of trying: small trees win on few rows, and cannot on many."""
+    return (SMALL, PLAIN, RANDOM) if rows < MANY_ROWS else (PLAIN, RANDOM, SMALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +100,15 @@ class _Run:
 def fit_trees(problem: Problem, matrices: Matrices, recipe: Recipe, *, clock: Clock, threads: int) -> Candidate | None:
     """Fit one configuration; None if the budget ends before every fold has a model."""
     began = clock.spent
-    shifts = -(-len(problem.folds) // threads) + 1  # the last one for a refit
-    work = _Work(problem, matrices, _parameters(problem, recipe), clock, clock.left * SHARE_OF_BUDGET / shifts)
+    refit = problem.time is not None  # as good as another turn of all threads
+    shifts = -(-len(problem.folds) // threads) + refit
+    parameters = {**_parameters(problem, recipe), "num_threads": max(1, threads // len(problem.folds))}
+    work = _Work(problem, matrices, parameters, clock, clock.left * SHARE_OF_BUDGET / shifts)
     runs = _fit_folds(work, threads)
     if runs is None:
         return None
     rounds = _best_round([run.curve for run in runs])
-    kept = runs if _worth_a_bag(work, rounds) else [_refit(work, rounds, threads)]
+    kept = _bag(work, runs, rounds) or [_refit(work, rounds, threads)]
     member = Trees(tuple(run.booster.model_to_string(num_iteration=rounds) for run in kept), problem.margins)
     oof = _out_of_fold(problem, runs, rounds)
     rows = predicted_rows(oof)
@@ -187,10 +196,11 @@ def _out_of_fold(problem: Problem, runs: list[_Run], rounds: int) -> Floats:
     return oof
 
 
-def _worth_a_bag(work: _Work, rounds: int) -> bool:
-    problem = work.problem
-    leaves = rounds * problem.margins * len(problem.folds) * work.parameters["num_leaves"]
-    return problem.partitioned and leaves <= MOST_LEAVES
+def _bag(work: _Work, runs: list[_Run], rounds: int) -> list[_Run]:
+    """Return the fold models if they can be the member, else none."""
+    trees = rounds * work.problem.margins * len(runs)
+    small = trees <= MOST_TREES and trees * work.parameters["num_leaves"] <= MOST_LEAVES
+    return runs if small and work.problem.time is None else []
 
 
 def _refit(work: _Work, rounds: int, threads: int) -> _Run:

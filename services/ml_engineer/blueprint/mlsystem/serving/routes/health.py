@@ -1,7 +1,7 @@
 """Whether the server lives, is ready, which version answers, and what it has counted.
 
 `/healthz` says that the process answers; restart it when it does not. `/readyz` says that a model is loaded and has
-predicted, and that the server is not going down; send no traffic while it does not.
+predicted; send no traffic while it does not.
 """
 
 from __future__ import annotations
@@ -29,8 +29,6 @@ def routes(service: Service) -> list[Route]:
 
     async def readyz(_request: Request) -> Response:
         model = service.live.model
-        if service.live.draining:
-            return _json({"status": "not ready", "reason": "the server is shutting down"}, 503)
         if model is None:
             return _json({"status": "not ready", "reason": "no version is live yet"}, 503)
         return _json({"status": "ready", "version": model.name.version})

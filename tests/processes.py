@@ -1,0 +1,86 @@
+"""The real services as separate processes, for tests that kill them."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from contracts import subjects
+from services._runtime.embedded import die_with_parent
+
+MODULES = {name: f"services.{name.replace('-', '_')}" for name in subjects.SERVICES}
+
+
+class Services:
+    """Services on one bus. Each may be killed, stopped and started again."""
+
+    def __init__(self, nats_url: str, directory: Path, **environment: str) -> None:
+        self._directory = directory
+        self._environment = {
+            **{
+                name: value
+                for name, value in os.environ.items()
+                if not name.startswith(("MLMESH_", "OTEL_", "ANTHROPIC_"))
+            },
+            "NATS_URL": nats_url,
+            "MLMESH_HOME": str(directory / "home"),
+            "MLMESH_WORKSPACE_ROOTS": str(directory),
+            "MLMESH_ACK_WAIT_S": "1",
+            "MLMESH_HEARTBEAT_S": "0.5",
+            "MLMESH_RETRY_DELAY_S": "0.05",
+            "MLMESH_PUBLISH_TIMEOUT_S": "1",
+            "MLMESH_LATENCY_S": "0.5",
+            "MLMESH_TRAIN_BUDGET_S": "5",
+            "PYTHONWARNINGS": "default",
+            **environment,
+        }
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, *names: str) -> None:
+        """Starts these services, all of them by default."""
+        for name in names or subjects.SERVICES:
+            with self.log(name).open("ab") as log:
+                self._running[name] = subprocess.Popen(
+                    [sys.executable, "-m", MODULES[name]],
+                    env=self._environment,
+                    stdout=log,
+                    stderr=log,
+                    preexec_fn=die_with_parent(signal.SIGKILL),
+                )
+
+    def kill(self, name: str) -> None:
+        """Kill -9."""
+        self._running[name].kill()
+        self._running.pop(name).wait(10)
+
+    def terminate(self, name: str) -> int:
+        """SIGTERM; the exit code."""
+        process = self._running.pop(name)
+        process.terminate()
+        return process.wait(20)
+
+    def freeze(self, name: str) -> None:
+        """SIGSTOP: alive, connected, does nothing."""
+        self._running[name].send_signal(signal.SIGSTOP)
+
+    def thaw(self, name: str) -> None:
+        """SIGCONT."""
+        self._running[name].send_signal(signal.SIGCONT)
+
+    def log(self, name: str) -> Path:
+        """What the service wrote."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        return self._directory / f"{name}.log"
+
+    def stop(self) -> None:
+        """Ends what still runs."""
+        for process in self._running.values():
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+        for process in self._running.values():
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(10)

@@ -1,0 +1,297 @@
+"""The worker's ladder against a real server: what each class of error does to a message and to a task."""
+
+import asyncio
+from base64 import b64decode
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+import pytest
+
+from contracts import subjects
+from contracts.dead import DeadLetter
+from contracts.envelope import MSG_ID
+from contracts.events import Canceled, CancelRequested, Completed, Failed, Progressed, TaskSubmitted
+from contracts.report import ActivityReport
+from services._runtime.bus import Bus
+from services._runtime.consumer import PullConsumer
+from services._runtime.errors import Interrupted, Malformed, Permanent, Transient
+from services._runtime.journal import Activation
+from services._runtime.publisher import About, Publisher
+from services._runtime.worker import Doorbells, Worker, jittered
+from tests.following import FINAL, eventually, history, is_event, state, until
+from tests.server import NatsServer
+
+Engage = Callable[[Activation], Awaitable[None]]
+
+
+@dataclass
+class Agent:
+    """A TaskHandler that does what the test says."""
+
+    work: Engage
+    failures: list[str] = field(default_factory=list[str])
+
+    async def engage(self, activation: Activation) -> None:
+        await self.work(activation)
+
+    async def interrupted(self, activation: Activation, interrupt: Interrupted) -> None:
+        await activation.append("canceled", Canceled(reason=interrupt.reason))
+
+    async def failed(self, activation: Activation, reason: str) -> None:
+        self.failures.append(reason)
+        await activation.append("failed", Failed(reason=reason))
+
+
+@asynccontextmanager
+async def working(publisher: Publisher, agent: Agent) -> AsyncIterator[PullConsumer]:
+    """A worker on the ml-engineer's doorbells while the block runs."""
+    stop = asyncio.Event()
+    consumer = PullConsumer(publisher.bus, subjects.WORK, subjects.ML_ENGINEER)
+    task = asyncio.create_task(Worker(publisher, consumer, Doorbells(publisher, agent, "tester")).run(stop))
+    try:
+        yield consumer
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, 10)
+
+
+async def submit(publisher: Publisher, task: str = "t1") -> None:
+    """A submitted task."""
+    await publisher.event("submitted", "ml-engineer", TaskSubmitted(request="predict"), About(task=task))
+
+
+async def complete(activation: Activation) -> None:
+    """The shortest engagement."""
+    await activation.append("completed", Completed(reason="done"))
+
+
+async def nothing_waits(bus: Bus) -> bool:
+    """True when WORK is empty."""
+    return not await bus.subjects_of(subjects.WORK, ">")
+
+
+async def letters(bus: Bus) -> list[DeadLetter]:
+    """Every dead letter."""
+    return [DeadLetter.from_bytes(stored.data) for stored in await bus.read(subjects.DEAD, "mesh.dead.>", 1)]
+
+
+async def test_a_handler_that_returns_has_its_doorbell_acknowledged(publisher: Publisher, bus: Bus) -> None:
+    """The item leaves WORK, the history stays in TASKS."""
+    async with working(publisher, Agent(complete)):
+        await submit(publisher)
+        await until(bus, "t1", FINAL)
+        await eventually(partial(nothing_waits, bus))
+    assert [event.event for event in await history(bus, "t1")] == ["submitted", "working", "completed"]
+
+
+async def test_a_handler_longer_than_the_acknowledgement_wait_is_not_given_away(publisher: Publisher, bus: Bus) -> None:
+    """In-progress beats keep the message: hours of work are fine."""
+    seen: list[int] = []
+
+    async def slow(activation: Activation) -> None:
+        seen.append(activation.doorbell.deliveries)
+        await asyncio.sleep(2.5)  # the rule is about time: two and a half acknowledgement waits
+        await complete(activation)
+
+    async with working(publisher, Agent(slow)):
+        await submit(publisher)
+        await until(bus, "t1", FINAL)
+    assert seen == [1]
+
+
+async def test_a_transient_error_is_tried_again_later(publisher: Publisher, bus: Bus) -> None:
+    """Delayed nak; the same doorbell takes the task over."""
+    tries: list[int] = []
+
+    async def flaky(activation: Activation) -> None:
+        tries.append(activation.doorbell.deliveries)
+        if len(tries) < 3:
+            raise Transient("not now")
+        await complete(activation)
+
+    async with working(publisher, Agent(flaky)):
+        await submit(publisher)
+        await until(bus, "t1", FINAL)
+    assert tries == [1, 2, 3]
+
+
+async def test_a_permanent_error_fails_the_task_with_its_reason(publisher: Publisher, bus: Bus) -> None:
+    """The text of the error is what the person reads."""
+
+    async def impossible(_activation: Activation) -> None:
+        raise Permanent("the file is empty: give one with rows")
+
+    agent = Agent(impossible)
+    async with working(publisher, agent):
+        await submit(publisher)
+        final = await until(bus, "t1", FINAL)
+    assert final.body == Failed(reason="the file is empty: give one with rows")
+
+
+async def test_a_defect_is_tried_to_the_last_delivery_and_then_fails_the_task(publisher: Publisher, bus: Bus) -> None:
+    """No task without a final event, not even when a handler is broken."""
+
+    async def broken(_activation: Activation) -> None:
+        raise ZeroDivisionError("oh")
+
+    agent = Agent(broken)
+    async with working(publisher, agent):
+        await submit(publisher)
+        await until(bus, "t1", FINAL)
+    assert agent.failures == ["the ml-engineer failed 5 times: oh"]
+
+
+async def test_a_cancel_stops_a_running_handler_and_ends_the_task(publisher: Publisher, bus: Bus) -> None:
+    """Within moments, wherever it runs."""
+    stopped = asyncio.Event()
+
+    async def endless(_activation: Activation) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    async with working(publisher, Agent(endless)):
+        await submit(publisher)
+        await until(bus, "t1", is_event("working"))
+        await publisher.event("cancel-requested", "ml-engineer", CancelRequested(reason="enough"), About(task="t1"))
+        final = await until(bus, "t1", FINAL)
+    assert stopped.is_set()
+    assert final.body == Canceled(reason="enough")
+
+
+async def test_events_after_the_final_one_change_nothing(publisher: Publisher, bus: Bus) -> None:
+    """Late answers, cancels and reports stay in the stream, and no agent event follows."""
+    async with working(publisher, Agent(complete)):
+        await submit(publisher)
+        await until(bus, "t1", FINAL)
+        before = await state(bus, "t1")
+        await publisher.event("cancel-requested", "ml-engineer", CancelRequested(), About(task="t1"))
+        await submit(publisher, "t2")
+        await until(bus, "t2", FINAL)
+    after = await state(bus, "t1")
+    assert (after.status, after.final, after.cancel) == (before.status, before.final, None)
+    assert [event.event for event in await history(bus, "t1")][-1] == "cancel-requested"
+
+
+async def test_a_stopped_worker_gives_its_task_back_at_once(publisher: Publisher, bus: Bus) -> None:
+    """SIGTERM loses nothing and does not wait for the acknowledgement wait: the next executor takes over."""
+
+    async def endless(_activation: Activation) -> None:
+        await asyncio.Event().wait()
+
+    async with working(publisher, Agent(endless)):
+        await submit(publisher)
+        await until(bus, "t1", is_event("working"))
+    async with working(publisher, Agent(complete)):
+        await until(bus, "t1", FINAL)
+    assert [event.event for event in await history(bus, "t1")] == ["submitted", "working", "working", "completed"]
+
+
+async def test_a_malformed_message_is_a_dead_letter_with_its_reason(publisher: Publisher, bus: Bus) -> None:
+    """Whole, with subject, headers and deliveries; nothing is dropped silently."""
+    stop = asyncio.Event()
+
+    async def refuse(_delivery: object) -> None:
+        raise Malformed("not JSON: send an object")
+
+    await bus.publish("mesh.system.s.trained", b"{nope", {MSG_ID: "m1", "extra": "kept"})
+    consumer = PullConsumer(bus, subjects.SYSTEMS, subjects.SYSTEMS_DURABLE)
+    running = asyncio.create_task(Worker(publisher, consumer, refuse).run(stop))
+    [letter] = await eventually(partial(letters, bus))
+    stop.set()
+    await asyncio.wait_for(running, 10)
+    assert (letter.reason, letter.subject, letter.stream, letter.stream_seq, letter.deliveries) == (
+        "not JSON: send an object",
+        "mesh.system.s.trained",
+        "SYSTEMS",
+        1,
+        1,
+    )
+    assert letter.headers["extra"] == "kept"
+    assert b64decode(letter.body_base64) == b"{nope"
+
+
+async def test_several_tasks_are_at_work_at_a_time(publisher: Publisher, bus: Bus) -> None:
+    """Callbacks of one subscription run one after the other; handlers do not."""
+    together = asyncio.Barrier(3)
+
+    async def meet(activation: Activation) -> None:
+        await together.wait()
+        await complete(activation)
+
+    async with working(publisher, Agent(meet)):
+        for task in ("a", "b", "c"):
+            await submit(publisher, task)
+        for task in ("a", "b", "c"):
+            await until(bus, task, FINAL)
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+async def test_a_worker_hears_again_after_its_server_was_restarted(
+    publisher: Publisher, bus: Bus, server: NatsServer, how: str
+) -> None:
+    """The pull that was lost with the server is asked again."""
+    async with working(publisher, Agent(complete)) as consumer:
+        await submit(publisher, "before")
+        await until(bus, "before", FINAL)
+        getattr(server, how)()
+        await asyncio.to_thread(server.start)
+        await submit(publisher, "after")
+        await until(bus, "after", FINAL)
+        assert not consumer.deaf
+
+
+async def test_a_worker_hears_again_after_its_durable_was_deleted_and_made_anew(publisher: Publisher, bus: Bus) -> None:
+    """A deleted consumer is a pause, not an end."""
+    from services._runtime.provision import provision
+
+    async with working(publisher, Agent(complete)):
+        await submit(publisher, "before")
+        await until(bus, "before", FINAL)
+        await bus.api(f"CONSUMER.DELETE.{subjects.WORK}.{subjects.ML_ENGINEER}", {})
+        await provision(bus)
+        await submit(publisher, "after")
+        await until(bus, "after", FINAL)
+
+
+async def test_a_consumer_that_hears_nothing_is_deaf_although_connected(
+    publisher: Publisher, bus: Bus, server: NatsServer
+) -> None:
+    """Readiness must not stop at TCP: two missed heartbeats say it."""
+    async with working(publisher, Agent(complete)) as consumer:
+        await submit(publisher)
+        await until(bus, "t1", FINAL)
+        server.pause()
+
+        async def is_deaf() -> bool:
+            return consumer.deaf
+
+        async def hears() -> bool:
+            return not consumer.deaf
+
+        await eventually(is_deaf)
+        assert bus.client.is_connected
+        server.resume()
+        await eventually(hears)
+
+
+async def test_progress_is_stored_on_a_change_of_step_only(publisher: Publisher, bus: Bus) -> None:
+    """The rest goes to watchers: a task's history stays small."""
+
+    async def chatty(activation: Activation) -> None:
+        for share in range(50):
+            await activation.progress(Progressed(step="train", fraction=share / 50))
+        await activation.append("reported", ActivityReport(reporting_agent="ml-engineer", summary="done"))
+
+    async with working(publisher, Agent(chatty)):
+        await submit(publisher)
+        await until(bus, "t1", is_event("reported"))
+    assert [event.event for event in await history(bus, "t1")].count("progressed") == 1
+
+
+def test_delays_have_full_jitter_and_a_ceiling() -> None:
+    """Between nothing and the doubled delay, at most a minute."""
+    assert all(0 <= jittered(2, tries) <= min(60, 2 * 2 ** (tries - 1)) for tries in range(1, 12) for _ in range(50))

@@ -1,0 +1,175 @@
+"""The desk against a real server: no message and no task is lost without a word."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from contracts import subjects
+from contracts.dead import DeadLetter
+from contracts.envelope import MSG_ID
+from contracts.events import Completed, Failed, TaskSubmitted, Working
+from services._runtime import telemetry
+from services._runtime.bus import Bus, Expect
+from services._runtime.publisher import About, Publisher
+from services._runtime.service import Runtime
+from services._runtime.settings import Settings
+from services.gateway.__main__ import start
+from services.gateway.supervisor import Supervisor
+from tests.following import FINAL, eventually, history, state, until
+
+
+@asynccontextmanager
+async def gateway(bus: Bus, settings: Settings) -> AsyncIterator[None]:
+    """The gateway's service while the block runs."""
+    runtime = Runtime("gateway", settings, bus, telemetry.start("gateway", settings), asyncio.Event())
+    task = asyncio.create_task(start(runtime))
+    try:
+        yield
+    finally:
+        runtime.stop.set()
+        await asyncio.wait_for(task, 10)
+
+
+async def letters(bus: Bus, count: int) -> list[DeadLetter]:
+    """The dead letters, once there are `count` of them."""
+
+    async def look() -> list[DeadLetter] | None:
+        found = await bus.read(subjects.DEAD, "mesh.dead.>", 1)
+        return [DeadLetter.from_bytes(stored.data) for stored in found] if len(found) >= count else None
+
+    return await eventually(look)
+
+
+@pytest.mark.parametrize(
+    ("subject", "reason"),
+    [
+        ("mesh.task.t1.exploded.ml-engineer", "no event is named 'exploded'"),
+        ("mesh.task.t1.submitted", "is not mesh.task.<task>.<event>.<agent>"),
+        ("mesh.task.t1.submitted.ml-engineer.more", "is not mesh.task.<task>.<event>.<agent>"),
+        ("mesh.task.t1.answered.ml-engineer", "not a QuestionsAnswered"),
+    ],
+)
+async def test_what_cannot_be_routed_or_read_is_a_dead_letter(
+    bus: Bus, settings: Settings, subject: str, reason: str
+) -> None:
+    """Stored all the same, and kept with its reason."""
+    async with gateway(bus, settings):
+        await bus.publish(subject, b"{}", {MSG_ID: "m1"})
+        [letter] = await letters(bus, 1)
+    assert reason in letter.reason
+    assert (letter.subject, letter.durable, letter.stream, letter.stream_seq) == (subject, "gateway", "TASKS", 1)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"{nope", "not a TaskSubmitted"),
+        (b'{"request": 7}', "request: Input should be a valid string"),
+        (b'{"request": "   "}', "the request is blank"),
+        (b"\xff\xfe", "not a TaskSubmitted"),
+    ],
+)
+async def test_a_malformed_request_ends_as_failed_and_is_a_dead_letter(
+    bus: Bus, settings: Settings, body: bytes, reason: str
+) -> None:
+    """Whoever asked sees a failed task with a reason."""
+    async with gateway(bus, settings):
+        await bus.client.publish("mesh.task.t1.submitted.ml-engineer", body)
+        final = await until(bus, "t1", FINAL)
+        [letter] = await letters(bus, 1)
+    assert isinstance(final.body, Failed)
+    assert reason in final.body.reason
+    assert letter.reason == final.body.reason
+
+
+async def test_a_request_to_an_agent_that_nobody_is_ends_as_failed(bus: Bus, settings: Settings) -> None:
+    """The reason names the agents there are."""
+    async with gateway(bus, settings):
+        await bus.client.publish("mesh.task.t1.submitted.wizard", b'{"request": "predict"}')
+        final = await until(bus, "t1", FINAL)
+    assert isinstance(final.body, Failed)
+    assert final.body.reason == "no agent is named 'wizard': submit to one of ml-engineer"
+
+
+async def test_a_second_submission_of_an_id_is_a_dead_letter_and_changes_nothing(
+    bus: Bus, settings: Settings, publisher: Publisher
+) -> None:
+    """The first task goes on."""
+    async with gateway(bus, settings):
+        for number in (1, 2):
+            body = TaskSubmitted(request=f"request {number}")
+            await publisher.event("submitted", "ml-engineer", body, About(task="t1"))
+        [letter] = await letters(bus, 1)
+    assert letter.stream_seq == 2
+    assert "is taken" in letter.reason
+    found = await state(bus, "t1")
+    assert (found.status, found.request) == ("submitted", TaskSubmitted(request="request 1"))
+
+
+async def test_an_unknown_major_version_is_a_dead_letter(bus: Bus, settings: Settings) -> None:
+    """Readers know their version and the one before."""
+    headers = {MSG_ID: "m1", "ce-dataschema": "urn:mlmesh:TaskSubmitted:9"}
+    async with gateway(bus, settings):
+        await bus.publish("mesh.task.t1.submitted.ml-engineer", b'{"request": "predict"}', headers)
+        [letter] = await letters(bus, 1)
+    assert "major version 9" in letter.reason
+
+
+async def test_work_that_used_up_its_deliveries_is_a_dead_letter_and_its_task_failed(
+    bus: Bus, settings: Settings, publisher: Publisher
+) -> None:
+    """An executor that dies each time: the advisory ends what nobody else can."""
+    async with gateway(bus, settings):
+        await publisher.event("submitted", "ml-engineer", TaskSubmitted(request="predict"), About(task="t1"))
+        wanted = b'{"batch": 1, "expires": 2000000000}'
+        dying = asyncio.create_task(_never_acknowledge(bus, wanted))
+        final = await until(bus, "t1", FINAL, within_s=30)
+        dying.cancel()
+        [letter] = await letters(bus, 1)
+    assert isinstance(final.body, Failed)
+    assert "tried 5 times" in final.body.reason
+    assert (letter.stream, letter.durable, letter.deliveries) == ("WORK", "ml-engineer", 5)
+
+
+async def _never_acknowledge(bus: Bus, wanted: bytes) -> None:
+    """Takes work and forgets it, as a process does that is killed each time."""
+    while True:
+        heard = asyncio.Event()
+
+        async def hear(_message: object, heard: asyncio.Event = heard) -> None:
+            heard.set()
+
+        inbox = bus.client.new_inbox()
+        end = await bus.subscribe(inbox, hear)
+        await bus.client.publish("$JS.API.CONSUMER.MSG.NEXT.WORK.ml-engineer", wanted, reply=inbox)
+        await heard.wait()
+        await end()
+
+
+async def test_a_task_whose_doorbell_was_lost_is_rung_again(bus: Bus, settings: Settings, publisher: Publisher) -> None:
+    """Rule 5: neither final nor waiting means that a doorbell stands in WORK. Two rounds make it certain."""
+    sent = await publisher.event("submitted", "ml-engineer", TaskSubmitted(request="predict"), About(task="t1"))
+    working = Working(executor="dead", event_seq=sent.ack.seq, work_seq=1)
+    await publisher.event(
+        "working", "ml-engineer", working, About(task="t1"), expect=Expect("mesh.task.t1.>", sent.ack.seq)
+    )
+    runtime = Runtime("gateway", settings, bus, telemetry.start("gateway", settings), asyncio.Event())
+    supervisor = Supervisor(runtime)
+    await eventually(lambda: bus.subjects_of(subjects.WORK, ">"))
+    assert await supervisor.ring_missing() == frozenset()
+    await bus.api(f"STREAM.PURGE.{subjects.WORK}", {})
+    supervisor.suspects = await supervisor.ring_missing()
+    assert supervisor.suspects == {"t1"}
+    assert await supervisor.ring_missing() == frozenset()
+    assert [event.event for event in await history(bus, "t1")] == ["submitted", "working", "redriven"]
+
+
+async def test_a_task_that_ended_is_not_looked_after(bus: Bus, settings: Settings, publisher: Publisher) -> None:
+    """Finished and waiting tasks cost nothing."""
+    await publisher.event("submitted", "ml-engineer", TaskSubmitted(request="predict"), About(task="t1"))
+    await publisher.event("completed", "ml-engineer", Completed(reason="done"), About(task="t1"))
+    await bus.api(f"STREAM.PURGE.{subjects.WORK}", {})
+    runtime = Runtime("gateway", settings, bus, telemetry.start("gateway", settings), asyncio.Event())
+    assert await Supervisor(runtime).ring_missing() == frozenset()
