@@ -26,7 +26,7 @@ CORRELATION: Final = "mesh-correlation-id"
 CAUSATION: Final = "mesh-causation-id"
 DEADLINE: Final = "mesh-deadline"
 
-_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
+_TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}")
 _SCHEMA = re.compile(r"urn:mlmesh:([A-Za-z]+):(\d+)(?:\.\d+)*")
 
 
@@ -94,8 +94,8 @@ def encode(metadata: Metadata) -> dict[str, str]:
         MSG_ID: _safe(metadata.id),
         "ce-specversion": "1.0",
         "ce-id": _safe(metadata.id),
-        "ce-type": metadata.type,
-        "ce-source": metadata.source,
+        "ce-type": _safe(metadata.type),
+        "ce-source": _safe(metadata.source),
         "ce-time": metadata.time.astimezone(UTC).isoformat().replace("+00:00", "Z"),
         "ce-dataschema": metadata.schema,
         "content-type": "application/json",
@@ -117,15 +117,15 @@ def decode(stored: Stored, *, message: type[Message], task: str = "") -> Metadat
     derived = f"{stored.stream}-{stored.seq}"
     return Metadata(
         id=unquote(headers.get("ce-id") or headers.get(MSG_ID.lower()) or derived),
-        type=headers.get("ce-type", ""),
-        source=headers.get("ce-source", ""),
+        type=unquote(headers.get("ce-type", "")),
+        source=unquote(headers.get("ce-source", "")),
         time=_time(headers.get("ce-time"), stored.time),
         schema=schema,
         task=task or unquote(headers.get("ce-subject", "")),
         traceparent=traceparent(headers.get(TRACEPARENT, ""), task or derived),
         causation=unquote(headers.get(CAUSATION, "")),
         workspace=unquote(headers.get(WORKSPACE, "")),
-        deadline=headers.get(DEADLINE, ""),
+        deadline=unquote(headers.get(DEADLINE, "")),
     )
 
 
@@ -203,5 +203,5 @@ def _time(text: str | None, fallback: datetime) -> datetime:
 
 
 def _safe(value: str) -> str:
-    """NATS headers hold no line breaks and, across clients, only ASCII: anything else is percent-encoded."""
-    return quote(value, safe="/:._-@+=,;!$&'()*~ #?[]|<>{}^`\"\\")
+    """Printable ASCII without blanks, which clients trim: anything else is percent-encoded, as CloudEvents says."""
+    return quote(value, safe="/:._-@+=,;!$&'()*~#?[]|<>{}^`\\")

@@ -3,7 +3,6 @@
 `EVENTS` is the table of event name -> body; what the events do to a task is in `contracts/task.py`.
 """
 
-from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BeforeValidator, Field, JsonValue, field_validator
@@ -11,7 +10,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field, JsonValue, field_val
 from contracts.briefing import Briefing
 from contracts.message import Message, Value
 from contracts.report import ActivityReport
-from contracts.summary import Outcome, Summary
+from contracts.summary import Summary
 
 AnswerValue = str | bool | int | float | list[str]
 
@@ -32,7 +31,10 @@ def _answers(given: object) -> object:
     return given
 
 
-Answers = Annotated[tuple[Answer, ...], BeforeValidator(_answers)]
+Answers = Annotated[
+    tuple[Answer, ...],
+    BeforeValidator(_answers, json_schema_input_type=tuple[Answer, ...] | dict[str, AnswerValue]),
+]
 
 
 class Constraints(Value):
@@ -149,7 +151,7 @@ class DesignProposed(Message):
     """True: nothing is built until `approved`."""
     sections: tuple[Section, ...]
     """The design document."""
-    spec: JsonValue
+    spec: dict[str, JsonValue]
     """The system's spec, as in system.toml."""
     assumptions: tuple[str, ...] = ()
     """Defaults that nobody confirmed."""
@@ -179,9 +181,9 @@ class StepRecorded(Message):
     """Whether it worked."""
     result: JsonValue = None
     """What it returned."""
-    started_at: datetime
+    started_at: AwareDatetime
     """UTC."""
-    ended_at: datetime
+    ended_at: AwareDatetime
     """UTC."""
 
 
@@ -281,33 +283,37 @@ class Totals(Value):
     """Language model cost."""
 
 
-class Final(Message):
-    """The end of a task."""
+class Ending(Message):
+    """The end of a task: what its three forms share."""
 
-    outcome: Outcome
-    """How it ended."""
     reason: str
     """What a person needs to know; what to do where something is wrong."""
     totals: Totals = Totals()
     """What it used."""
 
 
-class Completed(Final):
-    """The work is done: success or partial."""
+class Completed(Ending):
+    """The work is done."""
 
-    outcome: Outcome = "success"
+    outcome: Literal["success", "partial"] = "success"
+    """`partial`: something that was asked for is not met; the reason says what."""
 
 
-class Failed(Final):
+class Failed(Ending):
     """The work could not be done."""
 
-    outcome: Outcome = "failed"
+    outcome: Literal["failed"] = "failed"
+    """How it ended."""
 
 
-class Canceled(Final):
+class Canceled(Ending):
     """The work was stopped."""
 
-    outcome: Outcome = "canceled"
+    outcome: Literal["canceled"] = "canceled"
+    """How it ended."""
+
+
+Final = Completed | Failed | Canceled
 
 
 EVENTS: dict[str, type[Message]] = {

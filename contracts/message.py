@@ -20,7 +20,13 @@ class ContractError(ValueError):
 class Value(BaseModel):
     """A part of a message."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        populate_by_name=True,
+        allow_inf_nan=False,  # JSON has no such numbers: written as null they would make the message unreadable
+    )
 
 
 class Message(Value):

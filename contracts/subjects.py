@@ -32,6 +32,12 @@ SYSTEMS_DURABLE: Final = "ml-engineer-systems"
 WAKING: Final = ("submitted", "answered", "approved", "cancel-requested", "timeout", "redriven", "summarised")
 """Events that ring the agent's doorbell: each has a subject transform TASKS -> WORK."""
 
+ALL_TASKS: Final = "mesh.task.>"
+ALL_TIMERS: Final = "mesh.timer.>"
+ALL_REPORTS: Final = "mesh.report.>"
+ALL_SYSTEMS: Final = "mesh.system.>"
+ALL_DEAD: Final = "mesh.dead.>"
+
 CONTEXT_REQUESTS: Final = "mesh.context"
 REPORTS_PREFIX: Final = "mesh.report"
 
@@ -60,8 +66,14 @@ def token(name: str) -> str:
 
 
 def name_of(encoded: str) -> str:
-    """The agent name that `token` made this token from."""
-    return unquote(encoded)
+    """The agent name that `token` made this token from; SubjectError for a token that it makes from none.
+
+    Permissions are given for tokens: another spelling of a name must not be read as that agent.
+    """
+    name = unquote(encoded)
+    if not name or token(name) != encoded:
+        raise SubjectError(f"{encoded!r} is no agent's token; {name!r} is written {token(name or '-')!r}")
+    return name
 
 
 def checked_task_id(task: str) -> str:
@@ -79,6 +91,31 @@ def task_event(task: str, event: str, agent: str) -> str:
 def task_history(task: str) -> str:
     """The filter that selects every event of one task."""
     return f"mesh.task.{checked_task_id(task)}.>"
+
+
+def events_named(event: str) -> str:
+    """The filter that selects one event of every task."""
+    return f"mesh.task.*.{event}.*"
+
+
+def task_events_named(task: str, event: str, agent: str = "*") -> str:
+    """The filter that selects one event of one task, whoever it is addressed to."""
+    return f"mesh.task.{checked_task_id(task)}.{event}.{agent if agent == '*' else token(agent)}"
+
+
+def event_template(event: str, agent: str) -> str:
+    """The low-cardinality name of an event's subject, for spans."""
+    return f"mesh.task.{{task}}.{event}.{token(agent)}"
+
+
+def work_template(agent: str) -> str:
+    """The low-cardinality name of a doorbell's subject, for spans."""
+    return f"mesh.work.{token(agent)}.{{task}}"
+
+
+def ready(service: str) -> str:
+    """`mesh.ready.<service>`: how a service is, request/reply."""
+    return f"mesh.ready.{token(service)}"
 
 
 def parse_task_event(subject: str) -> TaskSubject:

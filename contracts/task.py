@@ -125,7 +125,7 @@ class TaskState:
         """A2A's state."""
         if self.final is not None:
             return cast("Status", self.final_event)
-        if self.first_seq == 0:
+        if self.request is None:
             return "unknown"
         if self.waiting in {"answers", "approval"} and self.claim is None:
             return "input-required"
@@ -134,7 +134,8 @@ class TaskState:
     @property
     def needs_doorbell(self) -> bool:
         """True when the task can only go on if an item for it stands in WORK."""
-        return self.final is None and (self.claim is not None or bool(self.pending))
+        going_on = self.request is not None and self.waiting is None
+        return self.final is None and (going_on or self.claim is not None or bool(self.pending))
 
 
 def fold(task: str, events: Iterable[TaskEvent]) -> TaskState:
@@ -165,7 +166,7 @@ def transition(state: TaskState, event: TaskEvent) -> TaskState:
 def _closes(event: TaskEvent) -> bool:
     """Closing events end an activation: whatever woke the agent before them has been taken in."""
     match event.body:
-        case QuestionsAsked() | ActivityReport() | Released() | Final():
+        case QuestionsAsked() | ActivityReport() | Released() | Completed() | Failed() | Canceled():
             return True
         case DesignProposed(awaits_approval=waits):
             return waits
@@ -230,9 +231,11 @@ def _submitted(state: TaskState, event: TaskEvent, body: TaskSubmitted) -> TaskS
 
 
 def _approved(state: TaskState, body: Approved) -> TaskState:
-    """A decision counts for the design that was read: another digest is a decision on something else."""
+    """The first decision counts, and for the design that was read: another digest is about something else."""
     design = state.design
-    if design is None or not design.awaits_approval or (body.design_digest and body.design_digest != design.digest):
+    if state.approval is not None or design is None or not design.awaits_approval:
+        return state
+    if body.design_digest and body.design_digest != design.digest:
         return state
     return replace(state, approval=body)
 

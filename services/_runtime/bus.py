@@ -32,7 +32,15 @@ from nats.js.errors import NotFoundError, ObjectNotFoundError
 
 from contracts import subjects
 from contracts.envelope import MSG_ID, Stored
-from services._runtime.errors import BusUnavailable, Forbidden, Malformed, Misconfigured, TooLarge, WrongSequence
+from services._runtime.errors import (
+    BusUnavailable,
+    Forbidden,
+    Malformed,
+    Misconfigured,
+    NobodyAnswers,
+    TooLarge,
+    WrongSequence,
+)
 from services._runtime.settings import Settings
 
 EXPECTED_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
@@ -151,11 +159,11 @@ class Bus:
     async def request(
         self, subject: str, body: bytes, headers: Mapping[str, str] | None = None, *, timeout_s: float
     ) -> Msg:
-        """One answer to a request. Raises BusUnavailable without a responder or an answer in time."""
+        """One answer to a request. Raises NobodyAnswers at once, BusUnavailable without an answer in time."""
         self._guard(subject, body, headers or {})
         message = await self._call(subject, body, headers or {}, timeout_s)
         if (message.headers or {}).get("Status") == "503":
-            raise BusUnavailable(f"nobody answers on {subject!r}: is that service running?")
+            raise NobodyAnswers(subject)
         return message
 
     async def history(self, task: str, *, after: int = 0) -> list[Stored]:
@@ -304,7 +312,7 @@ class Bus:
         is not: the first event is `submitted`, whoever it was addressed to.
         """
         for agent in (subjects.ML_ENGINEER, "*"):
-            wanted = f"mesh.task.{subjects.checked_task_id(task)}.submitted.{agent}"
+            wanted = subjects.task_events_named(task, "submitted", agent)
             answer = await self._patiently(
                 lambda name=wanted: self._direct(subjects.TASKS, {"seq": 1, "next_by_subj": name})
             )

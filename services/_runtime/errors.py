@@ -4,6 +4,7 @@ MeshError
 +-- Malformed          this message can never be processed    -> dead letter, terminate
 +-- Transient          the same message may work later        -> nak with a jittered delay
 |    +-- BusUnavailable    no connection or no answer
+|         +-- NobodyAnswers     no service listens on that subject now
 +-- Permanent          the task cannot succeed                -> the task fails with this reason
 |    +-- TooLarge          over the server's limit
 |    +-- BudgetExceeded    tokens, cost or time used up
@@ -31,6 +32,14 @@ class Transient(MeshError):  # noqa: N818
 
 class BusUnavailable(Transient):
     """The bus did not answer; whether a publish was stored is unknown."""
+
+
+class NobodyAnswers(BusUnavailable):
+    """No service listens on a subject: the request was heard by nobody, so asking again is safe."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(f"nobody answers on {subject!r}: is that service running?")
+        self.subject = subject
 
 
 class Permanent(MeshError):  # noqa: N818

@@ -7,6 +7,7 @@ import asyncio
 import json
 import sys
 
+from contracts import subjects
 from services._runtime.bus import Bus
 from services._runtime.errors import BusUnavailable, MeshError
 from services._runtime.settings import Settings
@@ -18,7 +19,7 @@ _PATIENCE_S = 3.0
 async def trouble(bus: Bus, service: str) -> str:
     """Why the service is not ready; empty when it is. Raises BusUnavailable when nobody answers."""
     await bus.request(f"$SRV.PING.{service}", b"", timeout_s=_PATIENCE_S)
-    answer = await bus.request(f"mesh.ready.{service}", b"", timeout_s=_PATIENCE_S)
+    answer = await bus.request(subjects.ready(service), b"", timeout_s=_PATIENCE_S)
     return str(json.loads(answer.data)["trouble"])
 
 

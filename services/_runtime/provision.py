@@ -55,7 +55,7 @@ def streams(bus: Bus) -> tuple[dict[str, Any], ...]:
     return (
         stream(
             subjects.TASKS,
-            subjects=["mesh.task.>", "mesh.timer.>"],
+            subjects=[subjects.ALL_TASKS, subjects.ALL_TIMERS],
             allow_atomic=True,
             allow_msg_schedules=True,
             allow_msg_ttl=True,
@@ -70,8 +70,8 @@ def streams(bus: Bus) -> tuple[dict[str, Any], ...]:
             subjects=[f"{subjects.REPORTS_PREFIX}.>"],
             sources=[{"name": subjects.TASKS, "subject_transforms": [{"src": source, "dest": target}]}],
         ),
-        stream(subjects.SYSTEMS, subjects=["mesh.system.>"]),
-        stream(subjects.DEAD, subjects=["mesh.dead.>"]),
+        stream(subjects.SYSTEMS, subjects=[subjects.ALL_SYSTEMS]),
+        stream(subjects.DEAD, subjects=[subjects.ALL_DEAD]),
         stream(subjects.ADVISORIES, subjects=[ADVISORY_SUBJECT]),
     )
 
@@ -93,7 +93,7 @@ def durables(bus: Bus) -> tuple[tuple[str, dict[str, Any]], ...]:
     return (
         (subjects.WORK, durable(subjects.ML_ENGINEER, filter_subject=subjects.work_of(subjects.ML_ENGINEER))),
         (subjects.WORK, durable(subjects.SUMMARIZER, filter_subject=subjects.work_of(subjects.SUMMARIZER))),
-        (subjects.TASKS, durable(subjects.GATEWAY, filter_subject="mesh.task.>", max_deliver=-1)),
+        (subjects.TASKS, durable(subjects.GATEWAY, filter_subject=subjects.ALL_TASKS, max_deliver=-1)),
         (subjects.ADVISORIES, durable(subjects.GATEWAY, max_deliver=-1)),
         (subjects.SYSTEMS, durable(subjects.SYSTEMS_DURABLE)),
     )

@@ -3,9 +3,11 @@
 Owns ids of messages that are not an executor's (`new_id`) and the time they carry.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from nats.aio.msg import Msg
 from opentelemetry.trace import SpanKind
@@ -17,6 +19,10 @@ from contracts.events import TimedOut
 from contracts.message import Message
 from services._runtime import telemetry
 from services._runtime.bus import Ack, Bus, Expect
+from services._runtime.errors import NobodyAnswers
+
+_PAUSE_S: Final = 0.1
+"""Between two looks for a service that is not there."""
 
 
 def utc_now() -> datetime:
@@ -61,7 +67,7 @@ class Publisher:
     async def event(self, event: str, agent: str, body: Message, about: About, *, expect: Expect | None = None) -> Sent:
         """Stores an event of a task. Raises what `Bus.publish` raises."""
         subject = subjects.task_event(about.task, event, agent)
-        template = f"mesh.task.{{task}}.{event}.{agent}"
+        template = subjects.event_template(event, agent)
         return await self.store(subject, body, about, kind=f"mlmesh.task.{event}", template=template, expect=expect)
 
     async def store(
@@ -86,7 +92,10 @@ class Publisher:
             return Sent(ack, metadata)
 
     async def request(self, subject: str, body: Message, about: About, *, timeout_s: float) -> Msg:
-        """One answer to a request, traced as the client's side."""
+        """One answer to a request, traced as the client's side. A service that is not there yet is waited for.
+
+        Raises: NobodyAnswers when it does not come within `timeout_s`; BusUnavailable when it says nothing so long.
+        """
         message_id = about.id or new_id()
         attributes = {
             telemetry.MESSAGING_SYSTEM: "nats",
@@ -98,7 +107,18 @@ class Publisher:
         }
         with self.telemetry.span(f"request {subject}", kind=SpanKind.CLIENT, attributes=attributes):
             headers = encode(self._metadata(body, about, message_id, "mlmesh.context.request"))
-            return await self.bus.request(subject, body.to_bytes(), headers, timeout_s=timeout_s)
+            return await self._answer(subject, body.to_bytes(), headers, timeout_s)
+
+    async def _answer(self, subject: str, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Msg:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout_s
+        while True:
+            try:
+                return await self.bus.request(subject, body, headers, timeout_s=max(0.0, until - loop.time()))
+            except NobodyAnswers:
+                if loop.time() + _PAUSE_S > until:
+                    raise
+                await asyncio.sleep(_PAUSE_S)
 
     async def timer(self, name: str, agent: str, after_s: float, about: About) -> None:
         """`timeout` will be published for the task after `after_s`; the same name again replaces it."""

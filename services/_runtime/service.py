@@ -176,7 +176,7 @@ async def _answer_health(runtime: Runtime) -> None:
             metadata={"pid": str(os.getpid()), "host": socket.gethostname()},
         ),
     )
-    await service.add_endpoint(EndpointConfig(name="ready", subject=f"mesh.ready.{runtime.name}", handler=ready))
+    await service.add_endpoint(EndpointConfig(name="ready", subject=subjects.ready(runtime.name), handler=ready))
 
 
 async def gather(*works: Awaitable[None]) -> None:

@@ -221,7 +221,7 @@ async def bury(publisher: Publisher, stored: Stored, *, durable: str, reason: st
     )
     about = About(id=f"dlq-{stored.stream}-{stored.seq}")
     log.warning("worker.dead_letter", subject=stored.subject, stream_seq=stored.seq, reason=reason)
-    await publisher.store(subjects.dead(durable), letter, about, kind="mlmesh.dead", template="mesh.dead.{durable}")
+    await publisher.store(subjects.dead(durable), letter, about, kind="mlmesh.dead", template=subjects.dead(durable))
 
 
 def jittered(base_s: float, tries: int) -> float:
@@ -251,7 +251,7 @@ def _attributes(delivery: Delivery, activation: Activation) -> dict[str, str | i
     return {
         telemetry.MESSAGING_SYSTEM: "nats",
         telemetry.DESTINATION: delivery.stored.subject,
-        telemetry.DESTINATION_TEMPLATE: f"mesh.work.{activation.state.agent}.{{task}}",
+        telemetry.DESTINATION_TEMPLATE: subjects.work_template(activation.state.agent),
         telemetry.OPERATION: "process",
         telemetry.OPERATION_TYPE: "process",
         telemetry.CONSUMER_GROUP: activation.state.agent,

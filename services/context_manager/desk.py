@@ -53,7 +53,7 @@ class Desk:
         report = ActivityReport.from_bytes(stored.data)
         workspace = self._workspace(metadata)
         with self.runtime.telemetry.span(
-            "process mesh.report", parent=metadata.traceparent, attributes={"mlmesh.task": metadata.task}
+            f"process {stored.subject}", parent=metadata.traceparent, attributes={"mlmesh.task": metadata.task}
         ):
             for attempt in range(1, _TRIES + 1):
                 try:

@@ -20,10 +20,10 @@ _LATEST: Final = 3
 
 
 def facts(known: Iterable[Fact], terms: tuple[str, ...] = ()) -> list[Fact]:
-    """Each value once, by its surest source, those about `terms` first among equals, and so many of a field."""
+    """Each value once, by its surest source, those nearest to `terms` first among equals, and so many of a field."""
     kept = dict[tuple[str, str], Fact]()
     counts = dict[str, int]()
-    for fact in sorted(known, key=lambda fact: (-fact.confidence, not _is_about(fact, terms))):
+    for fact in sorted(known, key=lambda fact: (-fact.confidence, -_shared(fact, terms))):
         field = f"{fact.slot}.{fact.field}"
         value = fact.value.split(" ")[0] if field in _BY_NAME else fact.value
         if (field, value) not in kept and counts.get(field, 0) < _LIMITS.get(field, _LIMIT):
@@ -32,9 +32,10 @@ def facts(known: Iterable[Fact], terms: tuple[str, ...] = ()) -> list[Fact]:
     return list(kept.values())
 
 
-def _is_about(fact: Fact, terms: tuple[str, ...]) -> bool:
+def _shared(fact: Fact, terms: tuple[str, ...]) -> int:
+    """How many of the question's words the fact holds."""
     lowered = f"{fact.value} {fact.source}".lower()
-    return any(term in lowered for term in terms)
+    return sum(1 for term in terms if term in lowered)
 
 
 def file_of(fact: Fact) -> str:

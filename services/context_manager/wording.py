@@ -26,6 +26,9 @@ _STACK: Final = ("language", "framework", "database", "image", "api", "ci")
 _SHOWN: Final = {"stack.framework": 6, "security.pii": 3, "data.dataset": 5}
 _SENTENCE: Final = 5
 """A value of more words is a sentence and is set off from its label."""
+_COLUMNS: Final = 160
+"""Characters of a dataset's path and columns; the fact has more of them."""
+_ROWS: Final = re.compile(r"(; (?:about )?\d+ rows)(?:; delimiter \S+)?$")
 _REPORTS: Final = 3
 
 
@@ -58,9 +61,16 @@ def _stack(facts: Sequence[Fact]) -> list[str]:
 
 def _datasets(facts: Sequence[Fact]) -> list[str]:
     parts = [f.value for f in facts if (f.slot, f.field) == ("data", "dataset")]
-    shown = [shortened(part, 200) for part in parts[: _SHOWN["data.dataset"]]]
+    shown = [_dataset(part) for part in parts[: _SHOWN["data.dataset"]]]
     more = f" and {len(parts) - len(shown)} more" if len(parts) > len(shown) else ""
     return [f"Data: {'; '.join(shown)}{more}."] if shown else []
+
+
+def _dataset(value: str) -> str:
+    """A dataset with its first columns and its rows."""
+    rows = _ROWS.search(value)
+    columns, told = (value[: rows.start()], rows[1]) if rows else (value, "")
+    return shortened(columns, _COLUMNS) + told
 
 
 def _known(facts: Sequence[Fact]) -> list[str]:

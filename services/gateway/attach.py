@@ -50,12 +50,12 @@ class Place:
         """The home of the embedded mesh here."""
         return home_of(self.settings, self.workspace)
 
-    @property
-    def roots(self) -> Settings:
-        """The settings, with the workspace as the only allowed root where none is configured."""
+    def rooted(self, *roots: str) -> Settings:
+        """The settings, with the workspace and `roots` as the allowed roots where none are configured."""
+        allowed = ":".join(dict.fromkeys((str(self.workspace), *roots)))
         return self.settings.model_copy(
             update={
-                "workspace_roots": self.settings.workspace_roots or str(self.workspace),
+                "workspace_roots": self.settings.workspace_roots or allowed,
                 "workspace": self.settings.workspace or str(self.workspace),
             }
         )
@@ -156,7 +156,8 @@ def _held(home: Home, stack: AsyncExitStack, *, last_try: bool) -> bool:
 
 async def as_owner(place: Place, work: Callable[[Desk], Awaitable[T]], *, whole: bool = True, port: int = 0) -> T:
     """The result of `work` in a home that this process holds; `whole`: with the services, not the bus alone."""
-    mesh = Mesh(place.home, place.roots, subjects.SERVICES if whole else (), port, place.load)
+    settings = place.rooted(*_remembered(place)) if whole else place.settings
+    mesh = Mesh(place.home, settings, subjects.SERVICES if whole else (), port, place.load)
 
     async def at_work(bus: Bus) -> T:
         if whole:
@@ -170,6 +171,20 @@ async def as_owner(place: Place, work: Callable[[Desk], Awaitable[T]], *, whole:
             return await mesh.run(at_work)
         finally:
             telemetry.configure_logs("error", sys.stderr)
+
+
+def _remembered(place: Place) -> list[str]:
+    """Workspaces of the meshes that have lived in this home, this one included.
+
+    A home of its own (MLMESH_HOME) may hold a task whose workspace is not where `answer` is called: that task must
+    not fail because of it.
+    """
+    told = place.home.path / "roots"
+    known = told.read_text(encoding="utf-8").splitlines() if told.exists() else []
+    if str(place.workspace) not in known:
+        known.append(str(place.workspace))
+        told.write_text("".join(f"{root}\n" for root in known), encoding="utf-8")
+    return known
 
 
 async def _as_client(place: Place, url: str, work: Callable[[Desk], Awaitable[T]]) -> T:

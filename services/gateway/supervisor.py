@@ -186,10 +186,10 @@ class Supervisor:
 
 async def unfinished(runtime: Runtime) -> tuple[str, ...]:
     """Ids of tasks that were submitted and have no final event, from the stream's index of subjects."""
-    begun = await runtime.bus.subjects_of(subjects.TASKS, "mesh.task.*.submitted.*")
+    begun = await runtime.bus.subjects_of(subjects.TASKS, subjects.events_named("submitted"))
     ended: set[str] = set()
     for event in FINAL_EVENTS:
-        found = await runtime.bus.subjects_of(subjects.TASKS, f"mesh.task.*.{event}.*")
+        found = await runtime.bus.subjects_of(subjects.TASKS, subjects.events_named(event))
         ended.update(subject.split(".")[2] for subject in found)
     tasks = {subject.split(".")[2] for subject in begun}
     return tuple(sorted(tasks - ended))

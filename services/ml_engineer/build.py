@@ -167,8 +167,8 @@ class Builder:
     async def _announce(self, evaluation: Evaluation, packaged: Packaged, promoted: Promotion | None) -> None:
         """Tells the bus of a new version; the ids make a repetition harmless."""
         numbers = {name: found["value"] for name, found in evaluation.metrics.items() if found.get("value") is not None}
-        told: list[SystemEventName] = (["trained"] if packaged.created else []) + (["promoted"] if promoted else [])
-        for event in told:
+        happened: dict[SystemEventName, bool] = {"trained": packaged.created, "promoted": promoted is not None}
+        for event in (name for name, did in happened.items() if did):
             body = SystemEvent(
                 system=self.design.system,
                 event=event,
@@ -182,7 +182,7 @@ class Builder:
                 workspace=self.activation.state.workspace,
             )
             subject = subjects.system_event(self.design.system, event)
-            kind, template = f"mlmesh.system.{event}", f"mesh.system.{{system}}.{event}"
+            kind, template = f"mlmesh.system.{event}", subject
             await self.activation.publisher.store(subject, body, about, kind=kind, template=template)
 
     async def _document(self, dossier: Dossier) -> bool:

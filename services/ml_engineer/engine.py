@@ -299,10 +299,8 @@ def _span(told: dict[str, Any]) -> telemetry.SpanRecord:
 def _reason(command: str, said: dict[str, Any]) -> str:
     error: dict[str, Any] = said.get("error") or {}
     message = str(error.get("message") or f"mlsystem {command} failed")
-    details: list[Any] = error.get("details") or []
-    shown = "; ".join(
-        str(detail.get("message") or detail) if isinstance(detail, dict) else str(detail) for detail in details[:6]
-    )  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+    details: list[dict[str, Any]] = error.get("details") or []
+    shown = "; ".join(str(detail["message"]) for detail in details[:6] if detail.get("message"))
     return f"{message} ({shown})" if shown and shown not in message else message
 
 

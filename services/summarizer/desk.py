@@ -50,7 +50,7 @@ class Desk:
             attributes={
                 telemetry.MESSAGING_SYSTEM: "nats",
                 telemetry.DESTINATION: delivery.stored.subject,
-                telemetry.DESTINATION_TEMPLATE: "mesh.work.summarizer.{task}",
+                telemetry.DESTINATION_TEMPLATE: subjects.work_template(subjects.SUMMARIZER),
                 telemetry.OPERATION: "process",
                 telemetry.OPERATION_TYPE: "process",
                 telemetry.CONSUMER_GROUP: subjects.SUMMARIZER,

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+import mlsystem
 from mlsystem.output import Reporter
 from mlsystem.stages import Workspace
 
@@ -83,5 +84,18 @@ class Ran:
 def engine(*words: str, cwd: Path, **environment: str) -> Ran:
     """Run `python -m mlsystem` with these words and wait for it."""
     command = [sys.executable, "-m", "mlsystem", *words]
-    done = subprocess.run(command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, check=False)
+    env = own_environment() | environment
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
     return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def python(code: str, cwd: Path) -> Ran:
+    """Run a piece of Python that imports the engine, and wait for it."""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=cwd, env=own_environment(), capture_output=True, text=True, check=False)
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def own_environment() -> dict[str, str]:
+    """Return an environment in which a process imports the engine that this test has imported."""
+    return os.environ | {"PYTHONPATH": str(Path(mlsystem.__file__).parents[1])}

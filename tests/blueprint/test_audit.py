@@ -206,7 +206,7 @@ def test_values_that_do_not_fit_their_column_are_missing_and_told(tmp_path: Path
     table = churn(600)
     table["charge"][3] = "unknown"
     found = findings(tmp_path, table, "left")
-    assert found[-1]["text"] == "'charge' holds numbers; 1 values that are none are read as missing."
+    assert found[-1]["text"] == "'charge' holds numbers; 1 value that is none is read as missing."
 
 
 def test_ambiguous_dates_are_asked_about_with_what_is_assumed(tmp_path: Path) -> None:

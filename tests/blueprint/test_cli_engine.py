@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from mlsystem.errors import (
     StageMissing,
 )
 from mlsystem.output import Reporter, Trace, describe
-from tests.blueprint.made_tables import churn, engine, make_system, write_csv
+from tests.blueprint.made_tables import churn, engine, make_system, own_environment, python, write_csv
 
 TRACE = f"00-{'a' * 32}-{'b' * 16}-01"
 
@@ -141,8 +140,7 @@ def test_every_command_of_the_table_has_its_function() -> None:
 def test_checking_a_spec_loads_nothing_of_the_train_side(system: Path) -> None:
     """Serve-side commands start without duckdb, lightgbm, scikit-learn and onnx."""
     code = "import sys; from mlsystem.__main__ import main; main(['check', '--json']); print(sorted(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=system, capture_output=True, text=True, check=True)
-    loaded = done.stdout.splitlines()[-1]
+    loaded = python(code, system).out.splitlines()[-1]
     heavy = ("duckdb", "lightgbm", "sklearn", "onnx", "mlsystem.data", "mlsystem.train")
     assert [name for name in heavy if f"'{name}'" in loaded] == []
 
@@ -152,7 +150,7 @@ def test_a_signal_ends_a_command_and_leaves_no_half_stage(system: Path, signals:
     """The signal comes in the middle of the stage's work: the process tells so by its first progress line."""
     write_csv(system / "rows.csv", churn(20_000))
     command = [sys.executable, "-m", "mlsystem", "validate", "--jsonl"]
-    process = subprocess.Popen(command, cwd=system, stdout=subprocess.PIPE, text=True, env=os.environ)
+    process = subprocess.Popen(command, cwd=system, stdout=subprocess.PIPE, text=True, env=own_environment())
     assert process.stdout is not None
     process.stdout.readline()
     for number in signals:
@@ -205,6 +203,16 @@ def test_a_result_is_told_in_lines_that_people_can_read() -> None:
     ]
 
 
+def test_a_fault_of_the_engine_is_an_error_for_programs_and_a_traceback_for_people(tmp_path: Path) -> None:
+    """A function that does not take what a command is given, as any other fault."""
+    code = (
+        "from mlsystem.__main__ import Command, main;"
+        "raise SystemExit(main(['boom', '--json'], {'boom': Command('operator:truediv', '', needs_spec=False)}))"
+    )
+    ran = python(code, tmp_path)
+    assert (ran.code, ran.result["error"]["code"], "Traceback" in ran.err) == (4, "internal_error", True)
+
+
 def test_what_an_error_found_out_is_printed_beside_it() -> None:
     out = io.StringIO()
     Reporter("json", out=out).failure(GateFailed("parity", "too far", details=[{"row": 3}], result={"gates": []}))
@@ -224,10 +232,10 @@ def test_a_directory_that_may_not_be_written_ends_with_4_and_says_so() -> None:
             "import encodings.utf_8_sig, os, mlsystem.data.command; from mlsystem.__main__ import main;"
             "os.geteuid() or os.setuid(65534); raise SystemExit(main(['validate', '--json']))"
         )
-        done = subprocess.run([sys.executable, "-c", code], cwd=system, capture_output=True, text=True, check=False)
+        ran = python(code, system)
         system.chmod(0o755)
-    error = json.loads(done.stdout)["error"]
-    assert (done.returncode, error["code"], "grant access" in error["message"]) == (4, "system_error", True)
+    error = ran.result["error"]
+    assert (ran.code, error["code"], "grant access" in error["message"]) == (4, "system_error", True)
 
 
 def test_a_full_disk_ends_with_4_and_leaves_no_half_stage(system: Path) -> None:
@@ -238,9 +246,9 @@ def test_a_full_disk_ends_with_4_and_leaves_no_half_stage(system: Path) -> None:
         "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536));"
         "from mlsystem.__main__ import main; raise SystemExit(main(['validate', '--json']))"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=system, capture_output=True, text=True, check=False)
-    error = json.loads(done.stdout)["error"]
-    assert (done.returncode, error["code"], "nothing half-done was kept" in error["message"]) == (
+    ran = python(code, system)
+    error = ran.result["error"]
+    assert (ran.code, error["code"], "nothing half-done was kept" in error["message"]) == (
         4,
         "system_error",
         True,

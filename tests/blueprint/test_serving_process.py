@@ -189,7 +189,7 @@ def test_serve_under_json_says_one_thing_on_stdout_at_the_end(tmp_path: Path) ->
 
 def test_the_serve_side_loads_nothing_of_the_train_side(tmp_path: Path) -> None:
     """What a server needs stays small: no training library is imported by anything that it imports."""
-    heavy = ["duckdb", "lightgbm", "sklearn", "scipy", "onnx", "pandas", "pyarrow", "pickle5"]
+    heavy = ["duckdb", "lightgbm", "sklearn", "scipy", "onnx", "pandas", "pyarrow"]
     script = (
         "import sys, json\n"
         "import mlsystem.__main__, mlsystem.serving.command, mlsystem.serving.server, mlsystem.serving.batch\n"

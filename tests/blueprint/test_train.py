@@ -24,7 +24,7 @@ from mlsystem.errors import DataError
 from mlsystem.evaluation.metrics import gain
 from mlsystem.features.arrays import Floats
 from mlsystem.output import Reporter
-from mlsystem.spec import Search
+from mlsystem.spec import Data, Search, Spec, Task
 from mlsystem.train.baselines import fit_baselines
 from mlsystem.train.calibrate import SLOPES, fit_calibration
 from mlsystem.train.candidate import Candidate
@@ -41,8 +41,14 @@ SILENT = Reporter("json")
 
 def trained(dataset: Dataset, out: Path, **options: Any) -> tuple[dict[str, Any], Record]:
     out.mkdir(exist_ok=True)
-    search_options = msgspec.structs.replace(Search(), **options)
-    return fit(dataset, search_options, "auto", out, Clock.start(60), SILENT), read_record(out)
+    spec = Spec(
+        format=1,
+        name="made",
+        task=Task(kind=dataset.schema.task.kind, target="target"),
+        data=Data(source=("rows.csv",)),
+        search=msgspec.structs.replace(Search(), **options),
+    )
+    return fit(dataset, spec, out, clock=Clock.start(60), reporter=SILENT), read_record(out)
 
 
 def churned(rows: int = 700, seed: int = 0) -> Dataset:
@@ -178,7 +184,7 @@ def test_folds_that_cover_all_rows_are_a_bag_and_folds_in_time_are_refitted() ->
 
 
 def test_a_bag_that_would_be_too_large_is_refitted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlsystem.train.trees.MOST_TREES", 10)
+    monkeypatch.setattr("mlsystem.train.trees.MOST_STEPS", 10)
     outcome = searched(churned(), families=("lightgbm",))
     assert {candidate.notes["boosters"] for candidate in outcome.candidates[1:]} == {1}
 

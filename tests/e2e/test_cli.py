@@ -123,6 +123,17 @@ def test_an_answer_may_be_left_for_the_next_mesh(cli: Cli) -> None:
     assert told(cli.run("run", "--task", task, "--json"), "task", "state") == (0, task, "completed")
 
 
+def test_a_task_goes_on_from_another_directory_of_the_same_home(cli: Cli, tmp_path: Path) -> None:
+    """The home remembers which workspaces it may work in: the task does not fail for where `answer` was typed."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    home = str(tmp_path / "home")
+    task = cli.run("run", "do it", "--json", MLMESH_HOME=home).object["task"]
+    other = Cli(elsewhere, cli.environment)
+    done = other.run("answer", task, "nfr.latency=1 s", "--json", MLMESH_HOME=home)
+    assert told(done, "outcome", "system_dir") == (0, "success", str(cli.workspace / "ml" / "fake"))
+
+
 def test_answers_may_come_from_a_file_in_advance(cli: Cli) -> None:
     """Then nothing is asked and nothing assumed."""
     (cli.workspace / "answers.toml").write_text('[nfr]\nlatency = "20 ms"\n')
@@ -211,6 +222,7 @@ def test_one_mesh_serves_every_command_of_its_home(cli: Cli) -> None:
         assert (about["home"], about["started_s"] < 2) == (str(cli.workspace / ".mlmesh"), True)
         task = cli.run("submit", "do it", "--json").object["task"]
         assert told(cli.run("watch", task, "--json"), "task", "outcome") == (6, task, "waiting")
+        assert cli.run("submit", "do it", "--task", task).code == 2
         listed = cli.run("tasks", "--json").object
         assert [(row["task"], row["waiting"]) for row in listed["tasks"]] == [(task, "answers")]
         assert told(cli.run("answer", task, "nfr.latency=1 s", "--wait", "--json"), "outcome") == (0, "success")
@@ -390,16 +402,21 @@ def test_a_second_mesh_in_a_home_is_refused(cli: Cli) -> None:
 def test_a_home_that_cannot_be_written_is_told(cli: Cli) -> None:
     """Also to root, whose right to write everywhere is dropped here."""
     cli.workspace.chmod(0o555)
-    done = subprocess.run(
-        cli.command("run", "x", "--json"),
-        cwd=cli.workspace,
-        env=cli.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=obey_permissions,
+    done, doctor = (
+        subprocess.run(
+            cli.command(*words, "--json"),
+            cwd=cli.workspace,
+            env=cli.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            preexec_fn=obey_permissions,
+        )
+        for words in (("run", "x"), ("doctor",))
     )
     cli.workspace.chmod(0o755)
+    ill = [check["name"] for check in json.loads(doctor.stdout)["checks"] if not check["ok"]]
+    assert (doctor.returncode, ill) == (1, ["home"])
     assert (done.returncode, json.loads(done.stdout)["error"]) == (
         1,
         (
@@ -451,6 +468,10 @@ def test_doctor_knows_what_is_wrong(cli: Cli) -> None:
     assert [check["name"] for check in ill.object["checks"] if not check["ok"] and not check["do"]] == []
 
 
+def checked(cli: Cli) -> dict[str, dict[str, Any]]:
+    return {check["name"]: check for check in cli.run("doctor", "--json").object["checks"]}
+
+
 def test_doctor_misses_a_service_that_does_not_run(cli: Cli, server: NatsServer) -> None:
     """On a bus of its own, where somebody made the streams."""
     alone = Cli(cli.workspace, {**cli.environment, "NATS_URL": server.url})
@@ -460,11 +481,9 @@ def test_doctor_misses_a_service_that_does_not_run(cli: Cli, server: NatsServer)
     with subprocess.Popen(
         [sys.executable, "-c", code], env=alone.environment, cwd=ROOT, stdout=subprocess.DEVNULL
     ) as gateway:
-        while alone.run("tasks").code:
+        while (checks := checked(alone)).get("gateway", {}).get("found") != "ready":
             assert gateway.poll() is None
-        checks = {check["name"]: check for check in alone.run("doctor", "--json").object["checks"]}
         gateway.terminate()
-    assert checks["gateway"]["found"] == "ready"
     assert checks["summarizer"] == {
         "name": "summarizer",
         "ok": False,

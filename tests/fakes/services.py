@@ -33,11 +33,13 @@ from contracts.events import (
 from contracts.report import ActivityReport
 from contracts.summary import Claim, Summary
 from contracts.task import fold
+from services._runtime import workspace
 from services._runtime.consumer import Delivery, PullConsumer
 from services._runtime.errors import Interrupted, Permanent
 from services._runtime.journal import Activation
 from services._runtime.publisher import About
 from services._runtime.service import Runtime
+from services._runtime.settings import Settings
 from services._runtime.worker import Doorbells, Worker
 
 LATENCY = Question(
@@ -94,7 +96,7 @@ async def start_engineer(runtime: Runtime) -> None:
     work = PullConsumer(runtime.bus, subjects.WORK, subjects.ML_ENGINEER)
     await runtime.introduce(AgentCard(name=subjects.ML_ENGINEER, description="A fake.", agent_version="0"))
     runtime.ready.set()
-    doorbells = Doorbells(runtime.publisher, Engineer(), runtime.executor)
+    doorbells = Doorbells(runtime.publisher, Engineer(runtime.settings), runtime.executor)
     await Worker(runtime.publisher, work, doorbells).run(runtime.stop)
 
 
@@ -115,11 +117,14 @@ STARTS = {
 class Engineer:
     """TaskHandler of the fake."""
 
+    settings: Settings
+
     async def engage(self, activation: Activation) -> None:
         """As far as the task goes now."""
         if activation.state.report is not None:
             await self._end(activation)
             return
+        workspace.resolve(activation.state.workspace, self.settings)
         if activation.state.briefing is None:
             body = BriefingBody(summary="A shop.", relevant_paths=("/README.md",), facts=(FACT,))
             await activation.append("briefed", Briefing(response_to="ml-engineer", status="success", briefing=body))
@@ -172,19 +177,19 @@ class Engineer:
     async def _build(self, activation: Activation) -> None:
         request = activation.state.request
         assert request is not None
-        workspace = Path(activation.state.workspace)
+        directory = Path(activation.state.workspace)
         if "fail" in request.request:
             raise Permanent("the data holds one row: bring more")
 
         async def train() -> str:
             await activation.progress(Progressed(step="train", fraction=0.5, message="linear", metrics={"auc": 0.8}))
-            while "slow" in request.request and not (workspace / "go").exists():  # noqa: ASYNC110 - a file
+            while "slow" in request.request and not (directory / "go").exists():  # noqa: ASYNC110 - a file
                 await asyncio.sleep(0.02)
             return "trained"
 
         async def package() -> str:
-            (workspace / "ml" / "fake").mkdir(parents=True, exist_ok=True)
-            (workspace / MODEL.lstrip("/")).write_text("model\n", encoding="utf-8")
+            (directory / "ml" / "fake").mkdir(parents=True, exist_ok=True)
+            (directory / MODEL.lstrip("/")).write_text("model\n", encoding="utf-8")
             return "packaged"
 
         await activation.step("train", train, result=str)

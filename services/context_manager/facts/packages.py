@@ -100,15 +100,15 @@ def package_json(source: Source) -> Iterator[Finding]:
     yield from _described(source, text(document.get("description")))
     for table, share in (("dependencies", 1.0), ("devDependencies", _DEVELOPMENT)):
         for name, version in mapping(document.get(table)).items():
-            yield from _node(source, name, text(version), table, DECLARED * share)
+            yield from _node(source, name, text(version), table=table, sure=DECLARED * share)
 
 
-def _node(source: Source, name: str, version: str, table: str, confidence: float) -> Iterator[Finding]:
+def _node(source: Source, name: str, version: str, *, table: str, sure: float) -> Iterator[Finding]:
     line = source.line_of(f'"{name}"', start=source.line_of(f'"{table}"'))
     if name in NODE_FRAMEWORKS:
-        yield Finding("stack", "framework", f"{name} {version}".strip(), line, confidence)
+        yield Finding("stack", "framework", f"{name} {version}".strip(), line, sure)
     if name in DATABASE_DRIVERS:
-        yield Finding("stack", "database", DATABASE_DRIVERS[name], line, confidence * IMPLIED)
+        yield Finding("stack", "database", DATABASE_DRIVERS[name], line, sure * IMPLIED)
     if name == "typescript":
         yield Finding("stack", "language", f"typescript {version}".strip(), line, DECLARED)
 

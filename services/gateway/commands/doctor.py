@@ -79,7 +79,7 @@ def _home(place: Place) -> Check:
 
 
 def _roots(place: Place) -> Check:
-    allowed = roots(place.roots)
+    allowed = roots(place.rooted())
     missing = [str(root) for root in allowed if not root.is_dir()]
     if missing:
         do = "create them, or correct MLMESH_WORKSPACE_ROOTS"

@@ -35,7 +35,7 @@ async def execute(options: Options, output: Output) -> int:
         raise Usage("say what is wanted: mlmesh run 'Predict ... from data/...csv', or which task goes on: --task ID")
     named = requests.checked_id(options.task) if options.task is not None else ""
     place = place_of(options.workspace, **({"mind": options.mind} if options.mind else {}))
-    workspace = requests.checked_workspace(options.workspace, place.roots, elsewhere=bool(place.settings.nats_url))
+    workspace = requests.checked_workspace(options.workspace, place.rooted(), elsewhere=bool(place.settings.nats_url))
     given = gathered((), options.answers)
     request = None
     if options.request is not None:

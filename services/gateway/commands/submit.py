@@ -28,7 +28,9 @@ async def execute(options: Options, output: Output) -> int:
     place = place_of(options.workspace)
     request = requests.Request(
         text=options.request,
-        workspace=requests.checked_workspace(options.workspace, place.roots, elsewhere=bool(place.settings.nats_url)),
+        workspace=requests.checked_workspace(
+            options.workspace, place.rooted(), elsewhere=bool(place.settings.nats_url)
+        ),
         answers=gathered((), options.answers),
         accept_defaults=options.accept_defaults,
         time_budget=options.time_budget,

@@ -25,7 +25,7 @@ async def execute(options: Options, output: Output) -> int:
     place = place_of(options.workspace)
     if place.settings.nats_url:
         raise Usage(f"NATS_URL is set to {place.settings.nats_url}: that is the mesh; unset it to start one here")
-    requests.checked_workspace(options.workspace, place.roots)
+    requests.checked_workspace(options.workspace, place.rooted())
     port = place.settings.port if options.port is None else options.port
 
     async def stay(desk: Desk) -> None:

@@ -26,7 +26,7 @@ Shop: Shop is the order service of a small web shop (/README.md:3).
 It has 2 Markdown, 2 Python, 1 CSV and 2 other files.
 Stack: python >=3.12 (/pyproject.toml:3); fastapi >=0.115 (/pyproject.toml:4); postgresql (/pyproject.toml:4);
 python:3.12-slim (/Dockerfile:1).
-Data: /data/customers.csv: 4 columns: customer_id, email, plan, churned; 2 rows; delimiter ",".
+Data: /data/customers.csv: 4 columns: customer_id, email, plan, churned; 2 rows.
 Known: goal: We want to reduce churn by a tenth (/README.md:7); load 50 rps (/README.md:9);
 peaks 200 rps (/README.md:9); latency 20 ms p99 (/docs/slo.md:5); availability 99.9 % (/docs/slo.md:6);
 personal data column email in /data/customers.csv (/data/customers.csv:1).
@@ -69,6 +69,13 @@ def test_a_file_that_the_task_names_comes_first(memory: KnowledgeBase, workspace
     shop(workspace)
     found = ask(memory, "Predict which customers will churn from data/customers.csv; our checkout calls it")
     assert found.briefing.relevant_paths[:2] == ("/data/customers.csv", "/src/churn_model.py")
+
+
+def test_facts_nearest_to_the_question_come_first(memory: KnowledgeBase, workspace: Path) -> None:
+    """Among equally sure ones: the dataset that the task is about is the first dataset."""
+    write(workspace, {"data/bikes.csv": "day,rides\n1,2\n", "data/telco_churn.csv": "tenure,churned\n1,No\n"})
+    facts = ask(memory, "Predict churn from data/telco_churn.csv").briefing.facts
+    assert [fact.value.split(":")[0] for fact in facts] == ["/data/telco_churn.csv", "/data/bikes.csv"]
 
 
 @pytest.mark.parametrize("files", [{}, {".git/HEAD": "x"}, {"node_modules/a.js": "x"}])

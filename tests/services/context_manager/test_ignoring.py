@@ -122,7 +122,7 @@ PATTERNS = [
 @pytest.mark.parametrize("seed", range(12))
 def test_random_rules_mean_the_same_as_to_git(tmp_path: Path, seed: int) -> None:
     """The files of a walk are the ones that git lists, over random trees and random rule files."""
-    draw = random.Random(seed)  # noqa: S311 - a repeatable tree
+    draw = random.Random(seed)
     directories = [""]
     for _ in range(6):
         directories.append(f"{draw.choice(directories)}{draw.choice(['foo', 'bar', 'keep', 'build'])}/")

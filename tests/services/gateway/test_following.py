@@ -209,7 +209,7 @@ async def test_a_server_that_dies_and_comes_back_is_only_a_pause(
     async def work(desk: Desk) -> TaskState:
         view = LineView(stream, Course(TaskState("t1")))
         following = asyncio.create_task(Journey(desk, TaskState("t1"), view).run())
-        while not stream.getvalue():
+        while not stream.getvalue():  # noqa: ASYNC110 - the view is a stream of text
             await asyncio.sleep(0.01)
         server.kill()
         server.start()

@@ -10,7 +10,7 @@ from contracts.envelope import read_event
 from contracts.events import TaskSubmitted
 from contracts.subjects import TASKS
 from contracts.task import fold
-from services._runtime.publisher import About, Publisher
+from services._runtime.publisher import About, Publisher, new_id
 from services._runtime.settings import Settings
 from services.gateway import requests
 from services.gateway.exits import Usage
@@ -133,6 +133,14 @@ async def test_tasks_are_listed_newest_first_and_unfinished_ones_oldest_first(
     assert [state.task for state in await requests.all_tasks(publisher.bus)] == ["t3", "t2", "t1"]
     assert [state.task for state in await requests.unfinished(publisher.bus)] == ["t1", "t3"]
     assert {stored.subject for stored in await publisher.bus.read(TASKS, ">", 1)} >= {"mesh.timer.t1.answers"}
+
+
+async def test_dead_letters_are_counted(publisher: Publisher) -> None:
+    """Whoever refused the messages."""
+    assert await requests.dead_letters(publisher.bus) == 0
+    for durable in ("gateway", "ml-engineer", "ml-engineer"):
+        await publisher.bus.publish(f"mesh.dead.{durable}", b"{}", {"Nats-Msg-Id": new_id()})
+    assert await requests.dead_letters(publisher.bus) == 3
 
 
 async def test_a_task_that_is_not_there_or_over_takes_nothing(publisher: Publisher, tmp_path: Path) -> None:

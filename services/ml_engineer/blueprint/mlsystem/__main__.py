@@ -11,6 +11,7 @@ import argparse
 import importlib
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,15 +110,15 @@ class _Parser(argparse.ArgumentParser):
         raise SpecError("usage", f"{message}; see `{self.prog} --help`")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code."""
+def main(arguments: Sequence[str] | None = None, commands: Mapping[str, Command] = COMMANDS) -> int:
+    """Run one command and return its exit code; whatever happens, the output ends with a result or an error."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     reporter = Reporter.from_environment(_mode(words))
     signal.signal(signal.SIGTERM, _stop)
     try:
-        options = _parser().parse_args(words)
+        options = _parser(commands).parse_args(words)
         with reporter.span(f"command {options.command}"):
-            result = _run(COMMANDS[options.command], options, reporter)
+            result = _run(commands[options.command], options, reporter)
     except MlsystemError as error:
         reporter.failure(error)
         return error.exit_code
@@ -127,8 +128,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except _Terminated:
         reporter.failure(MlsystemError("terminated", "stopped by SIGTERM; finished stages are kept"))
         return _TERMINATED
-    except OSError as error:
-        reporter.failure(_system_error(error))
+    except Exception as error:  # noqa: BLE001 - the outermost frame: a program reads the error, a person the traceback
+        reporter.failure(_unforeseen(error))
         return MlsystemError.exit_code
     reporter.result(result)
     return exit_code(result)
@@ -153,7 +154,7 @@ def _run(command: Command, options: argparse.Namespace, reporter: Reporter) -> d
     return run(root.resolve(), options, reporter)
 
 
-def _parser() -> _Parser:
+def _parser(table: Mapping[str, Command]) -> _Parser:
     common = _Parser(add_help=False)
     common.add_argument("--dir", type=Path, default=Path(), help="the system's directory; default: the current one")
     output = common.add_mutually_exclusive_group()
@@ -162,7 +163,7 @@ def _parser() -> _Parser:
     parser = _Parser(prog="python -m mlsystem", description="One machine-learning system: from data to a served model.")
     parser.add_argument("--version", action="version", version=f"mlsystem {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, command in COMMANDS.items():
+    for name, command in table.items():
         sub = commands.add_parser(name, help=command.about, description=command.about, parents=[common])
         for flags, settings in command.arguments:
             sub.add_argument(*flags, **cast("dict[str, Any]", settings))
@@ -183,10 +184,21 @@ def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
     raise _Terminated
 
 
-def _system_error(error: OSError) -> MlsystemError:
-    where = f" ({error.filename})" if error.filename else ""
-    text = f"{error.strerror or error}{where}; nothing half-done was kept, free the disk or grant access and run again"
-    return MlsystemError("system_error", text)
+def _unforeseen(error: Exception) -> MlsystemError:
+    """Say what can be done about an error that no module foresaw; a fault of the engine also leaves its traceback."""
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        text = (
+            f"{error.strerror or error}{where}; nothing half-done was kept, free the disk or grant access and run again"
+        )
+        return MlsystemError("system_error", text)
+    if isinstance(error, MemoryError):
+        return MlsystemError(
+            "out_of_memory", "there is not enough memory; give fewer rows, or more memory, and run again"
+        )
+    traceback.print_exception(error, file=sys.stderr)
+    text = f"{type(error).__name__}: {error}; this is a fault of the engine, its traceback is on stderr"
+    return MlsystemError("internal_error", text)
 
 
 if __name__ == "__main__":

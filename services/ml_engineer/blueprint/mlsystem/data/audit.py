@@ -144,7 +144,8 @@ def odd_types(audited: Audit) -> Iterator[Finding]:
     for scan in audited.scans.values():
         if scan.strays and scan.name != audited.target.task.target:
             what = "numbers" if scan.numeric else "dates"
-            text = f"{scan.name!r} holds {what}; {scan.strays:,} values that are none are read as missing."
+            strays = "1 value that is none is" if scan.strays == 1 else f"{scan.strays:,} values that are none are"
+            text = f"{scan.name!r} holds {what}; {strays} read as missing."
             yield Finding("type_coerced", (scan.name,), "converted", text)
         if scan.texts.zeros and scan.texts.integers == scan.texts.present:
             text = (

@@ -343,7 +343,7 @@ def _line_errors(
         for line, (message, text) in sorted(lines.items())[:_LINES_SHOWN]
     ]
     first = details[0]
-    many = f" (and {len(lines) - 1} more lines)" if len(lines) > 1 else ""
+    many = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
     text = f"{file.path.name}, line {first['line']}: {first['reason']}{many}: {first['got']}; correct the file, "
     return DataError("ragged_rows", text + "or name its signs in data.reader", details=details)
 
@@ -362,7 +362,7 @@ def _notes(file: SourceFile, dialect: Dialect) -> list[str]:
     notes: list[str] = []
     if file.encoding != "utf-8":
         notes.append(
-            f"{file.path.name} is not UTF-8; it was read as {file.encoding} (data.reader.encoding says otherwise)"
+            f"{file.path.name} is not UTF-8; it was read as {file.encoding}, set data.reader.encoding if that is wrong"
         )
     if file.format == "csv" and not dialect.header:
         notes.append(f"{file.path.name} has no line of names; its columns are called column_1, column_2, ...")

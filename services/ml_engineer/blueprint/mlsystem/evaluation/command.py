@@ -29,6 +29,7 @@ from mlsystem.evaluation.metrics import gain, metrics_of, scorer
 from mlsystem.features.arrays import Floats, Ints
 from mlsystem.schema import encode_schema
 from mlsystem.serving import load as server_load
+from mlsystem.serving.package import REFERENCE, SCHEMA
 from mlsystem.spec import SPEC_FILE, Spec
 from mlsystem.stages import Stage, Workspace, read_result, run_stage, stage_dir
 from mlsystem.train.baselines import Baseline
@@ -193,8 +194,8 @@ def _latency(workspace: Workspace, folder: Path, dataset: Dataset, seconds: floa
         package = Path(scratch)
         shutil.copy(folder / MODEL, package / MODEL)
         shutil.copy(workspace.root / SPEC_FILE, package / SPEC_FILE)
-        (package / "schema.json").write_bytes(encode_schema(dataset.schema))
-        (package / "reference.json").write_bytes(msgspec.json.encode(dataset.records(_sent(dataset))))
+        (package / SCHEMA).write_bytes(encode_schema(dataset.schema))
+        (package / REFERENCE).write_bytes(msgspec.json.encode(dataset.records(_sent(dataset))))
         try:
             return (
                 server_load.measure(

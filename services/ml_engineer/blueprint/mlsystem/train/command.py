@@ -22,7 +22,7 @@ from mlsystem.errors import DataError
 from mlsystem.evaluation.metrics import gain
 from mlsystem.features.arrays import Floats, Ints
 from mlsystem.output import Reporter
-from mlsystem.spec import Search, seconds
+from mlsystem.spec import Search, Spec, seconds
 from mlsystem.stages import Stage, Workspace, run_stage
 from mlsystem.train.clock import Clock
 from mlsystem.train.problem import Fold, Problem, affordable
@@ -53,7 +53,7 @@ def train(workspace: Workspace, _options: Namespace | None = None) -> dict[str, 
     def run(out: Path) -> dict[str, object]:
         workspace.reporter.progress(STEP, 0.0, "loading the training rows")
         dataset = load(workspace, validate_stage(workspace).digest(workspace))
-        return fit(dataset, workspace.spec.search, workspace.spec.task.metric, out, clock, workspace.reporter)
+        return fit(dataset, workspace.spec, out, clock=clock, reporter=workspace.reporter)
 
     return run_stage(workspace, train_stage(workspace), run)
 
@@ -63,20 +63,19 @@ def train_stage(workspace: Workspace) -> Stage:
     return Stage("train", _KEYS, (validate_stage(workspace).digest(workspace),))
 
 
-def fit(
-    dataset: Dataset, options: Search, metric: str, out: Path, clock: Clock, reporter: Reporter
-) -> dict[str, object]:
+def fit(dataset: Dataset, spec: Spec, out: Path, *, clock: Clock, reporter: Reporter) -> dict[str, object]:
     """Train on a dataset's training rows, write the four files into `out`, return the result of the stage."""
-    problem = as_problem(dataset, metric, options.seed)
-    settings = Settings(options.families, options.prefer, options.threads)
-    found = search(problem, settings, clock, reporter)
+    options = spec.search
+    problem = as_problem(dataset, spec.task.metric, options.seed)
+    found = search(problem, Settings(options.families, options.prefer, options.threads), clock, reporter)
     with reporter.span("train.compile"):
         compiled = {MODEL: compile_model(found.model), LINEAR: compile_model(found.linear)}
     for name, content in compiled.items():
         (out / name).write_bytes(content)
     (out / NATIVE).write_bytes(msgspec.json.encode(found.model))
     sizes = {name: _measured(content, problem.rows) for name, content in compiled.items()}
-    record = _record(dataset, problem, options, found, sizes, clock)
+    record = _record(problem, found, dataset.schema.task.labels, options=options, clock=clock)
+    record = msgspec.structs.replace(record, compiled=sizes)
     (out / RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
     reporter.progress(STEP, 1.0, f"{problem.deciding} {found.score:.4f} out of fold", **{problem.deciding: found.score})
     return _result(record)
@@ -130,12 +129,10 @@ def _measured(model: bytes, rows: Rows) -> Compiled:
     return Compiled(mb=len(model) / 1e6, row_ms=float(np.median(times)))
 
 
-def _record(
-    dataset: Dataset, problem: Problem, options: Search, found: Outcome, sizes: dict[str, Compiled], clock: Clock
-) -> Record:
+def _record(problem: Problem, found: Outcome, labels: tuple[str, ...], *, options: Search, clock: Clock) -> Record:
     return Record(
         kind=problem.kind,
-        labels=dataset.schema.task.labels,
+        labels=labels,
         metric=problem.deciding,
         rows=len(problem.weight),
         seed=options.seed,
@@ -151,7 +148,6 @@ def _record(
         score=found.score,
         calibration=found.model.calibration,
         calibration_log_loss=found.calibration,
-        compiled=sizes,
         platform=this_platform(),
         versions=these_versions(),
     )

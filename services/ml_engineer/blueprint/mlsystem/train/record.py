@@ -74,7 +74,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     calibration: Calibration
     calibration_log_loss: dict[str, float]
     """Out-of-fold log loss without and with calibration."""
-    compiled: dict[str, Compiled]
+    compiled: dict[str, Compiled] = {}
     platform: dict[str, Any]
     versions: dict[str, str]
 

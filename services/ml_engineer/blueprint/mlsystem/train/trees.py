@@ -31,15 +31,14 @@ PATIENCE = 40
 MANY_CELLS = 5_000_000
 """Below this size threads wait for each other longer than they work, on a busy machine a hundred times longer."""
 
-MOST_TREES = 1500
-MOST_LEAVES = 30_000
-"""A bag with more trees or leaves is refitted as one booster: it would cost more time a row and memory than it gains.
-
-A thousand trees take about 0.03 ms a row.
-"""
-
 SHARE_OF_BUDGET = 0.75
 """Share of what is left of the budget that one configuration may take; the rest is for ensemble and compilation."""
+
+MOST_STEPS = 6000
+"""Comparisons that a row may go through in a bag; with more the member is refitted as one booster.
+
+They take about 0.03 ms a row; five times that would cost more than a bag gains.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +197,8 @@ def _out_of_fold(problem: Problem, runs: list[_Run], rounds: int) -> Floats:
 
 def _bag(work: _Work, runs: list[_Run], rounds: int) -> list[_Run]:
     """Return the fold models if they can be the member, else none."""
-    trees = rounds * work.problem.margins * len(runs)
-    small = trees <= MOST_TREES and trees * work.parameters["num_leaves"] <= MOST_LEAVES
-    return runs if small and work.problem.time is None else []
+    steps = rounds * work.problem.margins * len(runs) * np.log2(work.parameters["num_leaves"])
+    return runs if work.problem.time is None and steps <= MOST_STEPS else []
 
 
 def _refit(work: _Work, rounds: int, threads: int) -> _Run:
