@@ -74,16 +74,12 @@ class Responder(Generic[Request]):
                 f"process {message.subject}",
                 parent=metadata.traceparent if "traceparent" in stored.headers else "",
                 kind=SpanKind.SERVER,
-                attributes={
-                    telemetry.MESSAGING_SYSTEM: "nats",
-                    telemetry.DESTINATION: message.subject,
-                    telemetry.OPERATION: "process",
-                    telemetry.OPERATION_TYPE: "process",
-                    telemetry.MESSAGE_ID: metadata.id,
-                    telemetry.TASK: metadata.task,
-                },
+                attributes=telemetry.received(
+                    message.subject, group=self.runtime.name, message_id=metadata.id, task=metadata.task
+                ),
             ):
                 await self._reply(message, await self._answered(body, metadata))
+                log.info("responder.answered", subject=message.subject)
 
     async def _answered(self, body: Request, metadata: Metadata) -> Message:
         try:

@@ -43,6 +43,8 @@ OUTCOME: Final = "mlmesh.outcome"
 STEP: Final = "mlmesh.step"
 DELIVERY: Final = "mlmesh.delivery"
 
+Attributes = dict[str, str | int | float | bool]
+
 _reserved: ContextVar[tuple[int, int] | None] = ContextVar("reserved_span_ids", default=None)
 
 
@@ -80,14 +82,17 @@ class Telemetry:
         links: Sequence[str] = (),
         attributes: Mapping[str, str | int | float | bool] | None = None,
     ) -> Generator[Span]:
-        """A current span. `parent` and `links` are traceparents; "" begins a trace, None hangs on the current span."""
+        """A current span. `parent` and `links` are traceparents; "" begins a trace, None hangs on the current span.
+
+        Log lines inside carry its ids, and the task where the attributes name one.
+        """
         context = None if parent is None else _context(parent)
         found = [Link(linked) for text in links if (linked := _span_context(text)) is not None]
         with (
             self.tracer.start_as_current_span(
                 name, context=context, kind=kind, links=found, attributes=dict(attributes or {})
             ) as span,
-            structlog.contextvars.bound_contextvars(**_ids(span)),
+            structlog.contextvars.bound_contextvars(**_ids(span), **_task(attributes)),
         ):
             yield span
 
@@ -147,6 +152,23 @@ def start(service: str, settings: Settings) -> Telemetry:
     return Telemetry(service, provider)
 
 
+def received(
+    subject: str, *, template: str = "", group: str = "", message_id: str = "", task: str = ""
+) -> Attributes:
+    """Attributes of a span that processes a message, by the messaging conventions; what is not known is left out."""
+    found = {
+        MESSAGING_SYSTEM: "nats",
+        DESTINATION: subject,
+        DESTINATION_TEMPLATE: template,
+        OPERATION: "process",
+        OPERATION_TYPE: "process",
+        CONSUMER_GROUP: group,
+        MESSAGE_ID: message_id,
+        TASK: task,
+    }
+    return {name: value for name, value in found.items() if value}
+
+
 def current_traceparent() -> str:
     """The current span as a traceparent, or an empty string outside any span."""
     context = trace.get_current_span().get_span_context()
@@ -194,6 +216,11 @@ def _stream(target: Path | TextIO | None) -> TextIO:
 def _ids(span: Span) -> dict[str, str]:
     context = span.get_span_context()
     return {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
+
+
+def _task(attributes: Mapping[str, object] | None) -> dict[str, object]:
+    task = (attributes or {}).get(TASK)
+    return {"task": task} if task else {}
 
 
 def _span_context(header: str) -> SpanContext | None:

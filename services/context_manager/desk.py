@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+from opentelemetry.trace import SpanKind
 
 from contracts import subjects
 from contracts.briefing import Briefing, BriefingBody, ContextRequest
 from contracts.envelope import Metadata, Stored, decode
 from contracts.message import ContractError
 from contracts.report import ActivityReport
+from services._runtime import telemetry
 from services._runtime.consumer import OrderedConsumer
 from services._runtime.errors import Permanent, Transient
 from services._runtime.service import Runtime
@@ -53,7 +55,11 @@ class Desk:
         report = ActivityReport.from_bytes(stored.data)
         workspace = self._workspace(metadata)
         with self.runtime.telemetry.span(
-            f"process {stored.subject}", parent=metadata.traceparent, attributes={"mlmesh.task": metadata.task}
+            f"process {stored.subject}",
+            parent=metadata.traceparent,
+            kind=SpanKind.CONSUMER,
+            links=(metadata.traceparent,),
+            attributes=telemetry.received(stored.subject, message_id=metadata.id, task=metadata.task),
         ):
             for attempt in range(1, _TRIES + 1):
                 try:
@@ -64,6 +70,7 @@ class Desk:
                         raise
                     await asyncio.sleep(jittered(self.runtime.settings.retry_delay_s, attempt))
                 else:
+                    log.info("context.reported", agent=report.reporting_agent, files=len(report.files_modified))
                     return
 
     def _workspace(self, metadata: Metadata) -> Path:

@@ -155,7 +155,7 @@ async def open_state_of(bus: Bus, task: str) -> TaskState:
 async def all_tasks(bus: Bus) -> list[TaskState]:
     """Every task of the bus, newest first."""
     events: dict[str, list[TaskEvent]] = defaultdict(list)
-    for stored in await bus.read(subjects.TASKS, ">", 1):
+    for stored in await bus.read(subjects.TASKS, subjects.ALL_TASKS, 1):
         place = _place(stored.subject)
         if place is not None:
             events[place.task].append(read_event(stored))
@@ -165,7 +165,11 @@ async def all_tasks(bus: Bus) -> list[TaskState]:
 
 async def unfinished(bus: Bus) -> list[TaskState]:
     """Tasks without an end, oldest first. Only their histories are read."""
-    places = [place for name in await bus.subjects_of(subjects.TASKS, ">") if (place := _place(name)) is not None]
+    places = [
+        place
+        for name in await bus.subjects_of(subjects.TASKS, subjects.ALL_TASKS)
+        if (place := _place(name)) is not None
+    ]
     begun = {place.task for place in places if place.event == "submitted"}
     ended = {place.task for place in places if place.event in FINAL_EVENTS}
     states = [await state_of(bus, task) for task in begun - ended]
@@ -180,7 +184,7 @@ async def twin(bus: Bus, request: Request) -> TaskState | None:
 
 async def dead_letters(bus: Bus) -> int:
     """How many messages nobody could process."""
-    return sum((await bus.subjects_of(subjects.DEAD, ">")).values())
+    return sum((await bus.subjects_of(subjects.DEAD, subjects.ALL_DEAD)).values())
 
 
 async def _tell(publisher: Publisher, state: TaskState, event: str, body: Message) -> None:
@@ -190,7 +194,7 @@ async def _tell(publisher: Publisher, state: TaskState, event: str, body: Messag
 
 
 def _place(subject: str) -> subjects.TaskSubject | None:
-    """Task and event of a subject of TASKS; None for a timer, or what no task can be."""
+    """Task and event of a subject of TASKS; None for what no task can be."""
     try:
         return subjects.parse_task_event(subject)
     except subjects.SubjectError:

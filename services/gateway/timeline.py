@@ -7,10 +7,12 @@ from contracts.briefing import Briefing
 from contracts.envelope import TaskEvent
 from contracts.events import (
     Approved,
+    Canceled,
     CancelRequested,
+    Completed,
     Delivered,
     DesignProposed,
-    Final,
+    Failed,
     Progressed,
     QuestionsAnswered,
     QuestionsAsked,
@@ -66,8 +68,8 @@ def sentence(event: TaskEvent) -> str:  # noqa: C901, PLR0911, PLR0912 - one row
             return reason or "asked to stop"
         case Redriven(reason=reason):
             return reason or "rung again"
-        case Final(outcome=outcome, reason=reason):
-            return f"{outcome}: {_short(reason)}" if reason else outcome
+        case Completed() | Failed() | Canceled() as final:
+            return f"{final.outcome}: {_short(final.reason)}" if final.reason else final.outcome
         case _:
             return event.event
 

@@ -81,7 +81,9 @@ def put_wheel(wheel: Path, directory: Path) -> str:
 
 
 def put_tests(directory: Path) -> None:
-    """The delivered tests."""
+    """The delivered tests, in a package named after the system: two systems in one repository do not clash."""
+    for package in (directory, directory / "tests"):
+        _write_bytes(package / "__init__.py", b"")
     for source in sorted((BLUEPRINT / "tests").glob("*.py")):
         _write_bytes(directory / "tests" / source.name, source.read_bytes())
 

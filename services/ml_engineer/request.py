@@ -1,63 +1,70 @@
 """Reads a request in plain words: which data, which target, how fast, how much, under which rules.
 
-Pure text in, slots out. Only what is said is found: nothing is guessed here.
+Pure text in, slots out. Only what is said is found: a number counts beside the words of its kind, in the same
+clause, so that a training time is no latency and an accuracy no availability. Nothing is guessed here.
 """
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from contracts.events import AnswerValue
 
+_TABLE: Final = r"\.(?:csv|tsv|txt|parquet|pq|xlsx?|jsonl|ndjson|feather|arrow|avro|orc)(?:\.gz)?"
 _PATH = re.compile(
-    r"(?<![\w/.-])((?:file://)?/?(?:[\w.-]+/)*[\w.-]+\.(?:csv|tsv|txt|parquet|pq)(?:\.gz)?)\b", re.IGNORECASE
+    rf"(?<!\w)(?P<mark>[`'\"])(?P<quoted>[^`'\"\n]+?{_TABLE})(?P=mark)"
+    rf"|(?P<remote>\b(?!file:)[a-z][a-z0-9+]*://\S+?{_TABLE}\b|\b(?:s3|gs|abfss?|hdfs|postgres\w*|mysql|sqlite)://\S+)"
+    rf"|(?<![\w/.:~=+@%-])(?P<bare>(?:file://)?~?/?(?:[\w.~=+@%-]+/)*[\w.=+@%-]+{_TABLE})\b",
+    re.IGNORECASE,
 )
-_LATENCY = re.compile(
-    r"(?:p99|latency|respon\w+|answer\w*|within|under|below|less than|<)[^.;\d]{0,30}?"
-    r"(\d+(?:\.\d+)?)\s*(ms|milliseconds?|s\b|sec\w*)",
+_CLAUSE_ENDS = re.compile(r"[;!?\n]|[.,](?=\s|$)|\b(?:and|but|while)\b", re.IGNORECASE)
+_DURATION = re.compile(
+    r"(?<![\w.,])(?P<amount>\d[\d,]*(?:\.\d+)?)[ -]?"
+    r"(?:(?P<small>ms|msecs?|milliseconds?|millis)|s|secs?|seconds?)\b(?!/)",
+    re.IGNORECASE,
+)
+_ANSWERING = re.compile(r"\bp9\d|\b99th\b|latenc|\brespon|\bansw|\brepl(?:y|ies)\b|round[- ]?trip", re.IGNORECASE)
+_OTHER_TIMES = re.compile(
+    r"\b(?:train|retrain|budget|time-?out|retr(?:y|ies)|every|interval|start|build|window)\w*|\bp50\b|\bmedian\b",
     re.IGNORECASE,
 )
 _RATE = re.compile(
-    r"(\d[\d,.]*\s*[km]?)\s*(?:requests?|predictions?|calls?|req|scores?)?\s*(?:rps|qps|tps|/\s*s(?:ec(?:ond)?)?\b"
-    r"|(?:a|per)\s+(second|minute|hour|day))",
+    r"(?<![\w.,$€£-])(?P<amount>\d[\d,]*(?:\.\d+)?)(?P<scale>\s*(?:k|m|thousand|million)(?![a-z]))?\s*"
+    r"(?:(?P<short>rps|qps|tps)\b"
+    r"|(?P<noun>requests?|reqs?|predictions?|calls?|quer(?:y|ies)|scores?|scorings?|lookups?|inferences?|rows)?\s*"
+    r"(?:(?P<slash>/)\s*|\b(?:per|an?|each|every)\s+)(?P<unit>seconds?|secs?|s|minutes?|mins?|hours?|hrs?|h|days?)\b)",
     re.IGNORECASE,
 )
-_SPIKES = re.compile(r"(?:spikes?|peaks?)\D{0,20}(\d+(?:\.\d+)?)\s*(?:x|times|-fold)", re.IGNORECASE)
-_AVAILABILITY = re.compile(r"\b(9\d(?:\.\d+)?)\s*%", re.IGNORECASE)
-_REGIMES = re.compile(r"\b(gdpr|hipaa|pci(?:[- ]dss)?)\b", re.IGNORECASE)
-_KIND = re.compile(r"\b(regression|regress|forecast|classif\w+)\b", re.IGNORECASE)
+_TRAFFIC = re.compile(r"\b(?:traffic|load|rate|volume|throughput|request|call|prediction|expect)\w*", re.IGNORECASE)
+_PEAK = re.compile(r"\b(?:spik|peak|burst|surg)\w*", re.IGNORECASE)
+_AT_PEAK = re.compile(r"\s*(?:at|in|on|during)?\s*(?:the\s+)?(?:spik|peak|burst|surg)", re.IGNORECASE)
+_MULTIPLE = re.compile(r"(?<![\w.])(?P<amount>\d+(?:\.\d+)?)(?:\s*(?:x\b|\u00d7)|[ -]?(?:times|fold)\b)", re.IGNORECASE)
+_SHARE = re.compile(r"(?<![\d.])(?P<amount>9\d(?:[.,]\d+)?)\s*(?:%|percent\b)", re.IGNORECASE)
+_AVAILABLE = re.compile(r"\bavailab\w*|\bup[- ]?time\b|\bsl[ao]s?\b", re.IGNORECASE)
+_REGIME: Final = r"(?:gdpr|hipaa|pci(?:[- ]dss)?)"
+_REGIMES = re.compile(rf"\b{_REGIME}\b", re.IGNORECASE)
+_DENIED_BEFORE = re.compile(
+    r"\b(?:no|not|non|without|neither|nor|isn't|aren't|outside)\b"
+    rf"(?:[\s,-]+(?:{_REGIME}|or|and|nor|any|under|subject|to|covered|by|in|scope|of|for|the))*[\s,-]*$",
+    re.IGNORECASE,
+)
+_DENIED_AFTER = re.compile(r"\s+(?:rules?\s+)?(?:do(?:es)?|is|are)(?:n't|\s+not)\b", re.IGNORECASE)
+_KIND = re.compile(r"(?<!logistic )\b(regression|regress)\b|\b(forecast\w*)\b|\b(classif\w+)\b", re.IGNORECASE)
 _NAMED = re.compile(
     r"(?:\bregression of|\btarget(?: column)?(?: is)?|\bcolumn|\bpredict(?: the)?(?: column)?"
     r"|\blabel(?: column)?(?: is)?)"
-    r"\s+[`'\"]?([A-Za-z_][\w.-]*)[`'\"]?",
+    r"(?:\s*[:=]\s*|\s+)[`'\"]?([^\W\d](?:[\w.-]*\w)?)[`'\"]?",
     re.IGNORECASE,
 )
-_QUOTED = re.compile(r"[`'\"]([^`'\"\n]{1,80})[`'\"]")
-_WORD = re.compile(r"[a-z0-9]+")
+_QUOTED = re.compile(r"(?<!\w)([`'\"])([^`'\"\n]{1,80})\1")
+_WORD = re.compile(r"[^\W_]+")
 _FILLER: Final = frozenset(
-    [
-        "which",
-        "who",
-        "whether",
-        "what",
-        "how",
-        "many",
-        "the",
-        "a",
-        "an",
-        "our",
-        "is",
-        "are",
-        "will",
-        "from",
-        "for",
-        "using",
-        "based",
-        "daily",
-        "if",
-    ]
+    _WORD.findall(
+        "which who whether what how many much the a an our my its is are will would from for using based daily weekly"
+        " if when where that this these those with of to in on by and or each every next column columns"
+    )
 )
 
 
@@ -74,28 +81,27 @@ class Reading:
 def read(request: str) -> Reading:
     """The slots that a request fills, apart from the target, which needs the data's columns."""
     slots: dict[str, AnswerValue] = {"business.goal": " ".join(request.split())}
-    if match := _LATENCY.search(request):
-        slots["nfr.latency"] = f"{match.group(1)} {match.group(2)} p99"
-    if match := _RATE.search(request):
-        slots["scale.rate"] = f"{match.group(1).strip()} per {match.group(2) or 'second'}"
-    if match := _SPIKES.search(request):
-        slots["scale.spikes"] = f"{match.group(1)}x"
-    if match := _AVAILABILITY.search(request):
-        slots["nfr.availability"] = f"{match.group(1)} %"
-    if regimes := sorted({found.lower() for found in _REGIMES.findall(request)}):
-        slots["security.regime"] = [*regimes]
-    paths = tuple(dict.fromkeys(_PATH.findall(request)))
-    named = tuple(word for word in _NAMED.findall(_PATH.sub(" ", request)) if word.lower() not in _FILLER)
-    return Reading(slots, paths, named)
+    text = _PATH.sub(" ", request)
+    clauses = _CLAUSE_ENDS.split(text)
+    rates = [found for clause in clauses for found in _rates(clause)]
+    said = {
+        "nfr.latency": _latency(clauses),
+        "scale.rate": next((value for value, peak in rates if not peak), ""),
+        "scale.spikes": _multiple(clauses) or next((value for value, peak in rates if peak), ""),
+        "nfr.availability": _availability(clauses),
+        "security.regime": _regimes(text),
+    }
+    slots |= {slot: value for slot, value in said.items() if value}
+    named = tuple(word for word in _NAMED.findall(text) if word.lower() not in _FILLER)
+    return Reading(slots, _paths(request), named)
 
 
 def kind_said(request: str) -> str:
-    """`regression`, `forecast`, `classification` or nothing."""
-    match = _KIND.search(request)
+    """`regression`, `forecast`, `classification` or nothing. Logistic regression is a model, not a kind."""
+    match = _KIND.search(_PATH.sub(" ", request))
     if match is None:
         return ""
-    word = match.group(1).lower()
-    return "regression" if word.startswith("regress") else "forecast" if word == "forecast" else "classification"
+    return "regression" if match.group(1) else "forecast" if match.group(2) else "classification"
 
 
 def targets_in(request: str, columns: Sequence[str]) -> tuple[str, ...]:
@@ -104,11 +110,8 @@ def targets_in(request: str, columns: Sequence[str]) -> tuple[str, ...]:
     A quoted or called name wins over a name that merely occurs, which wins over a word of the same stem.
     """
     text = _PATH.sub(" ", request)
-    by_lower = {name.lower(): name for name in columns}
-    called = [
-        by_lower[word.lower()] for word in [*_QUOTED.findall(text), *_NAMED.findall(text)] if word.lower() in by_lower
-    ]
-    if called:
+    said = [*(quoted for _, quoted in _QUOTED.findall(text)), *_NAMED.findall(text)]
+    if called := [column for word in said for column in same(word, columns)]:
         return _unique(called)
     lowered = text.lower()
     occurring = [
@@ -118,6 +121,13 @@ def targets_in(request: str, columns: Sequence[str]) -> tuple[str, ...]:
         return _unique(occurring)
     stems = {_stem(word) for word in _WORD.findall(lowered) if len(word) > 3 and word not in _FILLER}
     return _unique(name for name in columns if stems & {_stem(part) for part in words_of(name) if len(part) > 3})
+
+
+def same(name: str, columns: Sequence[str]) -> tuple[str, ...]:
+    """The column of this name; without it, those that differ in case alone."""
+    if name in columns:
+        return (name,)
+    return tuple(column for column in columns if column.lower() == name.lower())
 
 
 def nearest(name: str, columns: Sequence[str]) -> tuple[str, ...]:
@@ -131,8 +141,77 @@ def words_of(name: str) -> tuple[str, ...]:
     return tuple(_WORD.findall(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).lower()))
 
 
+def _paths(request: str) -> tuple[str, ...]:
+    """Every table that is named. A text file beside a table is prose, not data."""
+    found = [match["quoted"] or match["remote"] or match["bare"] for match in _PATH.finditer(request)]
+    tables = [path for path in found if not path.lower().endswith((".txt", ".txt.gz"))]
+    return _unique(tables or found)
+
+
+def _latency(clauses: Iterable[str]) -> str:
+    """The answer time that is asked for, the one at p99 if there are several. Seconds need a word of answering."""
+    found: list[tuple[bool, str]] = []
+    for clause in clauses:
+        answering = _ANSWERING.search(clause) is not None
+        for match in _DURATION.finditer(clause):
+            if (answering or match["small"]) and not _OTHER_TIMES.search(clause):
+                amount = match["amount"].replace(",", "")
+                found.append(("p99" in clause.lower(), f"{amount} {'ms' if match['small'] else 's'} p99"))
+    return max(found, key=lambda item: item[0])[1] if found else ""
+
+
+def _rates(clause: str) -> Iterator[tuple[str, bool]]:
+    """(rate, whether it is a peak) of each rate of requests: the word of a peak stands before it, or right after."""
+    for match in _RATE.finditer(clause):
+        if _is_traffic(clause, match):
+            unit = (match["unit"] or "second").lower()
+            word = next(word for word in ("second", "minute", "hour", "day") if word[0] == unit[0])
+            scale = (match["scale"] or "").strip()
+            before = re.split(r"\d", clause[: match.start()])[-1]
+            peak = _PEAK.search(before) or _AT_PEAK.match(clause, match.end())
+            yield f"{match['amount']}{' ' * bool(scale)}{scale} per {word}", peak is not None
+
+
+def _is_traffic(clause: str, match: re.Match[str]) -> bool:
+    """A number a time: `5 m/s` is a speed, `15 an hour` without a word of traffic is a wage."""
+    if match["short"] or match["noun"]:
+        return True
+    if match["slash"]:
+        return (match["scale"] or "").lower() in {"", "k"}
+    return _TRAFFIC.search(clause) is not None
+
+
+def _multiple(clauses: Iterable[str]) -> str:
+    """A peak as a multiple of the usual rate."""
+    spiking = (clause for clause in clauses if _PEAK.search(clause))
+    return next((f"{match['amount']}x" for clause in spiking if (match := _MULTIPLE.search(clause))), "")
+
+
+def _availability(clauses: Iterable[str]) -> str:
+    """The share that stands nearest to a word of availability in its clause."""
+    found: list[tuple[int, str]] = []
+    for clause in clauses:
+        places = [word.start() for word in _AVAILABLE.finditer(clause)]
+        for match in _SHARE.finditer(clause) if places else ():
+            distance = min(abs(place - match.start()) for place in places)
+            found.append((distance, match["amount"].replace(",", ".")))
+    return f"{min(found)[1]} %" if found else ""
+
+
+def _regimes(text: str) -> list[str] | str:
+    """Regulations that apply; `none` when all that are named are denied."""
+    named = list(_REGIMES.finditer(text))
+    applying = {
+        match[0].lower()[:3] if match[0].lower().startswith("pci") else match[0].lower()
+        for match in named
+        if not _DENIED_BEFORE.search(text[max(0, match.start() - 80) : match.start()])
+        and not _DENIED_AFTER.match(text, match.end())
+    }
+    return sorted(applying) or ("none" if named else [])
+
+
 def _stem(word: str) -> str:
-    return re.sub(r"(ing|ers?|ed|es|s|ion)$", "", word)
+    return re.sub(r"(?:ings?|ers?|ed|ions?|es|(?<!s)s|e)$", "", word)
 
 
 def _unique(found: Iterable[str]) -> tuple[str, ...]:

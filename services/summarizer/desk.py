@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
 from opentelemetry.trace import SpanKind
 
 from contracts import subjects
@@ -26,6 +27,8 @@ from services.summarizer.handlers import summarise
 
 _NOWHERE = Path("/nonexistent")
 
+log = structlog.get_logger()
+
 
 @dataclass(frozen=True, slots=True)
 class Desk:
@@ -43,18 +46,18 @@ class Desk:
             return
         rang = next((event.metadata for event in history if event.seq == doorbell.event_seq), None)
         with self.runtime.telemetry.span(
-            "process summarizer",
+            f"process {subjects.work_template(subjects.SUMMARIZER)}",
             parent=rang.traceparent if rang else "",
             kind=SpanKind.CONSUMER,
             links=(rang.traceparent,) if rang else (),
             attributes={
-                telemetry.MESSAGING_SYSTEM: "nats",
-                telemetry.DESTINATION: delivery.stored.subject,
-                telemetry.DESTINATION_TEMPLATE: subjects.work_template(subjects.SUMMARIZER),
-                telemetry.OPERATION: "process",
-                telemetry.OPERATION_TYPE: "process",
-                telemetry.CONSUMER_GROUP: subjects.SUMMARIZER,
-                telemetry.TASK: doorbell.task,
+                **telemetry.received(
+                    delivery.stored.subject,
+                    template=subjects.work_template(subjects.SUMMARIZER),
+                    group=subjects.SUMMARIZER,
+                    message_id=rang.id if rang else "",
+                    task=doorbell.task,
+                ),
                 telemetry.DELIVERY: delivery.deliveries,
             },
         ):
@@ -74,6 +77,7 @@ class Desk:
             await self.runtime.publisher.event("summarised", state.agent, summary, about, expect=expect)
         except WrongSequence:
             raise BusUnavailable(f"task {state.task!r} moved while it was summarised") from None
+        log.info("summarizer.summarised", outcome=summary.outcome, claims=len(summary.claims))
 
     def _writer(self, state: TaskState) -> Writer | None:
         """Claude, with what the task may use."""

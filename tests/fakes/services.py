@@ -10,6 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from contracts import subjects
 from contracts.agent import AgentCard
@@ -194,7 +195,7 @@ class Engineer:
 
         await activation.step("train", train, result=str)
         await activation.step("package", package, result=str)
-        outcome = "partial" if "partial" in request.request else "success"
+        outcome: Literal["success", "partial"] = "partial" if "partial" in request.request else "success"
         delivered = Delivered(
             system="fake",
             system_dir=SYSTEM_DIR,
@@ -216,7 +217,10 @@ class Engineer:
         assert state.submitted_at is not None
         assert state.delivered is not None
         wall_s = max(0.0, (datetime.now(UTC) - state.submitted_at).total_seconds())
-        reason = "" if state.delivered.outcome == "success" else "one requirement is not met"
-        await activation.append(
-            "completed", Completed(outcome=state.delivered.outcome, reason=reason, totals=Totals(wall_s=wall_s))
+        partial = state.delivered.outcome == "partial"
+        body = Completed(
+            outcome="partial" if partial else "success",
+            reason="one requirement is not met" if partial else "",
+            totals=Totals(wall_s=wall_s),
         )
+        await activation.append("completed", body)
