@@ -158,6 +158,16 @@ def read_event(stored: Stored) -> TaskEvent:
         )
 
 
+def concerns(stored: Stored) -> tuple[str, str]:
+    """(task, traceparent) of any stored message, also of one that cannot be decoded; empty where it tells of no task.
+
+    Read loosely: for logs, and for what is published about the message.
+    """
+    headers = {name.lower(): value for name, value in stored.headers.items()}
+    task = subjects.task_in(stored.subject) or unquote(headers.get("ce-subject", ""))
+    return task, traceparent(headers.get(TRACEPARENT, ""), task) if task else ""
+
+
 def traceparent(header: str, task: str) -> str:
     """The header where it is valid, else one derived from the task, the same for every reader."""
     if _TRACEPARENT.fullmatch(header):

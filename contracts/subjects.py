@@ -144,6 +144,13 @@ def parse_work_item(subject: str) -> tuple[str, str]:
     return name_of(parts[2]), checked_task_id(parts[3])
 
 
+def task_in(subject: str) -> str:
+    """The task that a subject of TASKS or WORK speaks of, unchecked; empty for any other subject."""
+    parts = subject.split(".")
+    place = {"task": 2, "work": 3}.get(parts[1], 0) if parts[0] == "mesh" and len(parts) > 3 else 0
+    return parts[place] if place else ""
+
+
 def timer(task: str, name: str) -> str:
     """`mesh.timer.<task>.<name>`: where a scheduled timeout is kept until it is due."""
     return f"mesh.timer.{checked_task_id(task)}.{token(name)}"

@@ -57,6 +57,16 @@ class Doorbell:
     deliveries: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an activation hangs in the task's trace."""
+
+    parent: str
+    """traceparent: the event that woke it the first time; later the task's root, since what was before is over."""
+    links: tuple[str, ...]
+    """traceparents: the event that woke it, and the claim that it takes over from."""
+
+
 @dataclass(slots=True)
 class Activation:
     """An open claim on a task. Methods raise Fenced or Interrupted as soon as either is known."""
@@ -67,8 +77,10 @@ class Activation:
     claim: int
     """TASKS sequence of our `working` event."""
     history: list[TaskEvent]
+    origin: Origin
+    _last_id: str
+    """Id of our newest event: what caused the next one."""
     _events: int = 0
-    _last_id: str = ""
     _progress_at: datetime | None = None
     _progress_step: str = ""
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -77,6 +89,11 @@ class Activation:
     def task(self) -> str:
         """The task's id."""
         return self.state.task
+
+    @property
+    def waking_id(self) -> str:
+        """Id of the event that woke it."""
+        return _waking_id(self.history, self.doorbell)
 
     async def append(self, event: str, body: Message, *, ending: bool = False) -> int:
         """Stores an event of this agent; its sequence. What others wrote in between is taken in first.
@@ -214,18 +231,24 @@ async def claim(publisher: Publisher, doorbell: Doorbell, executor: str) -> Acti
     body = Working(executor=executor, event_seq=doorbell.event_seq, work_seq=doorbell.work_seq)
     history: list[TaskEvent] = []
     state = TaskState(doorbell.task)
+    origin = Origin("", ())
     while True:
         for stored in await publisher.bus.history(doorbell.task, after=state.last_seq):
             event = read_event(stored)
             history.append(event)
             state = transition(state, event)
             if event.metadata.id == message_id:
-                return Activation(publisher, doorbell, state, event.seq, history)
+                return Activation(publisher, doorbell, state, event.seq, history, origin, message_id)
         decision = decide(state, event_seq=doorbell.event_seq, work_seq=doorbell.work_seq)
         if state.agent != doorbell.agent or decision != "claim":
             return None
+        origin = _origin(state, history, doorbell)
         about = About(
-            task=doorbell.task, id=message_id, causation=_waking_id(history, doorbell), workspace=state.workspace
+            task=doorbell.task,
+            id=message_id,
+            causation=_waking_id(history, doorbell),
+            workspace=state.workspace,
+            parent=origin.parent,
         )
         expect = Expect(subjects.task_history(doorbell.task), state.last_seq)
         try:
@@ -234,12 +257,23 @@ async def claim(publisher: Publisher, doorbell: Doorbell, executor: str) -> Acti
             log.debug("journal.claim_refused", task=doorbell.task)
         else:
             opened = _event(sent, "working", state.agent, body)
-            return Activation(publisher, doorbell, transition(state, opened), opened.seq, [*history, opened])
+            state = transition(state, opened)
+            return Activation(publisher, doorbell, state, opened.seq, [*history, opened], origin, message_id)
 
 
 def _event(sent: Sent, event: str, agent: str, body: Message) -> TaskEvent:
     """The event as every reader will see it."""
     return TaskEvent(seq=sent.ack.seq, event=event, agent=agent, metadata=sent.metadata, body=body)
+
+
+def _origin(state: TaskState, history: list[TaskEvent], doorbell: Doorbell) -> Origin:
+    """Where the activation that this doorbell opens will hang, from the history before it."""
+    waking = next((event.metadata.traceparent for event in history if event.seq == doorbell.event_seq), "")
+    claims = [event for event in history if isinstance(event.body, Working)]
+    if waking and not claims:
+        return Origin(waking, (waking,))
+    before = [claim.metadata.traceparent for claim in claims if claim.seq > state.closed_seq]
+    return Origin(f"00-{state.trace_id}-{state.root_span_id}-01", (waking, *before[-1:]) if waking else (*before[-1:],))
 
 
 def _waking_id(history: list[TaskEvent], doorbell: Doorbell) -> str:

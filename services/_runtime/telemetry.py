@@ -152,9 +152,7 @@ def start(service: str, settings: Settings) -> Telemetry:
     return Telemetry(service, provider)
 
 
-def received(
-    subject: str, *, template: str = "", group: str = "", message_id: str = "", task: str = ""
-) -> Attributes:
+def received(subject: str, *, template: str = "", group: str = "", message_id: str = "", task: str = "") -> Attributes:
     """Attributes of a span that processes a message, by the messaging conventions; what is not known is left out."""
     found = {
         MESSAGING_SYSTEM: "nats",

@@ -19,7 +19,7 @@ from opentelemetry.trace import SpanKind
 
 from contracts import subjects
 from contracts.dead import DeadLetter
-from contracts.envelope import Stored, root_span_id
+from contracts.envelope import Stored, concerns
 from contracts.message import ContractError
 from services._runtime import telemetry
 from services._runtime.consumer import Delivery, PullConsumer
@@ -56,6 +56,7 @@ class Worker:
         await asyncio.gather(*self._running, return_exceptions=True)
 
     async def _process(self, delivery: Delivery) -> None:
+        _bind(delivery.stored)
         beat = asyncio.create_task(self._beat(delivery))
         try:
             await self._settle(delivery)
@@ -140,14 +141,17 @@ class Doorbells:
             if activation is None:
                 log.info("worker.nothing_to_do", event_seq=doorbell.event_seq, work_seq=doorbell.work_seq)
                 return
+            structlog.contextvars.bind_contextvars(trace_id=activation.state.trace_id)
             with self.publisher.telemetry.span(
-                f"process {activation.state.agent}",
-                parent=_parent(activation),
+                f"process {subjects.work_template(activation.state.agent)}",
+                parent=activation.origin.parent,
                 kind=SpanKind.CONSUMER,
-                links=_links(activation),
+                links=activation.origin.links,
                 attributes=_attributes(delivery, activation),
             ):
+                log.info("worker.began", event_seq=doorbell.event_seq, deliveries=doorbell.deliveries)
                 await self._run(activation)
+                log.info("worker.rested", status=activation.state.status)
 
     async def _run(self, activation: Activation) -> None:
         try:
@@ -219,8 +223,9 @@ async def bury(publisher: Publisher, stored: Stored, *, durable: str, reason: st
         headers=dict(stored.headers),
         body_base64=b64encode(body).decode(),
     )
-    about = About(id=f"dlq-{stored.stream}-{stored.seq}")
-    log.warning("worker.dead_letter", subject=stored.subject, stream_seq=stored.seq, reason=reason)
+    task, parent = concerns(stored)
+    about = About(task=task, id=f"dlq-{stored.stream}-{stored.seq}", parent=parent)
+    log.warning("worker.dead_letter", task=task, subject=stored.subject, stream_seq=stored.seq, reason=reason)
     await publisher.store(subjects.dead(durable), letter, about, kind="mlmesh.dead", template=subjects.dead(durable))
 
 
@@ -229,32 +234,22 @@ def jittered(base_s: float, tries: int) -> float:
     return random.uniform(0, min(_LONGEST_DELAY_S, base_s * 2 ** (tries - 1)))  # noqa: S311 - jitter
 
 
-def _parent(activation: Activation) -> str:
-    """First time: the event that woke us. Later: the task's root, since what was before is over."""
-    waking = _waking(activation)
-    root = f"00-{activation.state.trace_id}-{root_span_id(activation.task)}-01"
-    first = activation.doorbell.deliveries == 1 and activation.doorbell.event_seq == activation.state.first_seq
-    return waking if first and waking else root
+def _attributes(delivery: Delivery, activation: Activation) -> telemetry.Attributes:
+    found = telemetry.received(
+        delivery.stored.subject,
+        template=subjects.work_template(activation.state.agent),
+        group=activation.state.agent,
+        message_id=activation.waking_id,
+        task=activation.task,
+    )
+    return {**found, telemetry.DELIVERY: delivery.deliveries}
 
 
-def _links(activation: Activation) -> tuple[str, ...]:
-    waking = _waking(activation)
-    return (waking,) if waking else ()
+def _bind(stored: Stored) -> None:
+    """Log lines about a delivery carry its task and trace: each is processed in an asyncio task, a context, of its own.
 
-
-def _waking(activation: Activation) -> str:
-    seq = activation.doorbell.event_seq
-    return next((event.metadata.traceparent for event in activation.history if event.seq == seq), "")
-
-
-def _attributes(delivery: Delivery, activation: Activation) -> dict[str, str | int]:
-    return {
-        telemetry.MESSAGING_SYSTEM: "nats",
-        telemetry.DESTINATION: delivery.stored.subject,
-        telemetry.DESTINATION_TEMPLATE: subjects.work_template(activation.state.agent),
-        telemetry.OPERATION: "process",
-        telemetry.OPERATION_TYPE: "process",
-        telemetry.CONSUMER_GROUP: activation.state.agent,
-        telemetry.TASK: activation.task,
-        telemetry.DELIVERY: delivery.deliveries,
-    }
+    A doorbell carries the headers of the event that rang.
+    """
+    task, parent = concerns(stored)
+    if task:
+        structlog.contextvars.bind_contextvars(task=task, trace_id=parent.split("-")[1])

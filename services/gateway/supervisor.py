@@ -108,7 +108,7 @@ class Supervisor:
         return bool(await self.runtime.bus.subjects_of(subjects.WORK, wanted))
 
     async def _ring(self, state: TaskState) -> None:
-        log.warning("supervisor.doorbell_was_missing", task=state.task)
+        log.warning("supervisor.doorbell_was_missing", task=state.task, trace_id=state.trace_id)
         await self._append(state, "redriven", Redriven(reason="no doorbell stood in WORK for a task with work to do"))
 
     async def _refuse(self, stored: Stored, verdict: Verdict, deliveries: int) -> None:
@@ -141,7 +141,7 @@ class Supervisor:
         try:
             await self.runtime.publisher.event(event, agent or state.agent, body, about, expect=expect)
         except WrongSequence:
-            log.info("supervisor.task_moved", task=state.task, event_name=event)
+            log.info("supervisor.task_moved", task=state.task, trace_id=state.trace_id, event_name=event)
             if event == "failed":
                 raise BusUnavailable(f"task {state.task!r} moved while it was being failed") from None
 
@@ -165,6 +165,7 @@ class Supervisor:
         if state.final is None or state.submitted_at is None or state.ended_at is None:
             return
         outcome = state.final.outcome
+        log.info("supervisor.task_ended", task=state.task, trace_id=state.trace_id, outcome=outcome)
         self.runtime.telemetry.emit(
             telemetry.SpanRecord(
                 name=f"task {state.agent}",

@@ -12,13 +12,14 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import structlog
 from pydantic import BaseModel, ConfigDict, JsonValue
 
+from contracts.envelope import split_traceparent
 from contracts.events import Progressed
 from services._runtime import telemetry
 from services._runtime.embedded import die_with_parent
@@ -208,11 +209,14 @@ class Engine:
                 preexec_fn=die_with_parent(signal.SIGKILL),
                 start_new_session=True,
             )
+            spans: list[telemetry.SpanRecord] = []
             try:
-                said = await _listen(process, watchers)
+                said = await _listen(process, watchers, spans)
                 code = await process.wait()
             finally:
                 await _end(process)
+                for span in _hung(spans, telemetry.current_traceparent()):
+                    watchers.span(span)
         if said is None:
             raise _died(command[0], code, log_file)
         return said
@@ -250,8 +254,10 @@ def link_libgomp(directory: Path) -> None:
             return
 
 
-async def _listen(process: asyncio.subprocess.Process, watchers: Watchers) -> dict[str, Any] | None:
-    """Reads JSON lines to the end; the result line, or None when there was none."""
+async def _listen(
+    process: asyncio.subprocess.Process, watchers: Watchers, spans: list[telemetry.SpanRecord]
+) -> dict[str, Any] | None:
+    """Reads JSON lines to the end; the result line, or None when there was none. Spans are collected as they come."""
     result: dict[str, Any] | None = None
     stdout = process.stdout
     while stdout is not None and (line := await stdout.readline()):
@@ -264,7 +270,7 @@ async def _listen(process: asyncio.subprocess.Process, watchers: Watchers) -> di
             case "progress":
                 await watchers.progress(_progressed(told))
             case "span":
-                watchers.span(_span(told))
+                spans.append(_span(told))
             case "result":
                 result = told
             case other:
@@ -294,6 +300,13 @@ def _span(told: dict[str, Any]) -> telemetry.SpanRecord:
         end_ns=int(told["end_ns"]),
         attributes={name: value for name, value in attributes.items() if isinstance(value, str | int | float | bool)},
     )
+
+
+def _hung(spans: Sequence[telemetry.SpanRecord], above: str) -> list[telemetry.SpanRecord]:
+    """The spans as a whole tree under `above`, a traceparent: what a killed run began and never told of is left out."""
+    told = {span.span_id for span in spans}
+    top = split_traceparent(above)
+    return [span if span.parent_id in told or top is None else replace(span, parent_id=top[1]) for span in spans]
 
 
 def _reason(command: str, said: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from contracts.events import AnswerValue
 _TABLE: Final = r"\.(?:csv|tsv|txt|parquet|pq|xlsx?|jsonl|ndjson|feather|arrow|avro|orc)(?:\.gz)?"
 _PATH = re.compile(
     rf"(?<!\w)(?P<mark>[`'\"])(?P<quoted>[^`'\"\n]+?{_TABLE})(?P=mark)"
-    rf"|(?P<remote>\b(?!file:)[a-z][a-z0-9+]*://\S+?{_TABLE}\b|\b(?:s3|gs|abfss?|hdfs|postgres\w*|mysql|sqlite)://\S+)"
+    rf"|(?P<remote>\b(?!file:)[a-z][a-z0-9+]*://\S{{1,500}}?{_TABLE}\b|\b(?:s3|gs|abfss?|hdfs|postgres\w*|mysql|sqlite)://\S+)"
     rf"|(?<![\w/.:~=+@%-])(?P<bare>(?:file://)?~?/?(?:[\w.~=+@%-]+/)*[\w.=+@%-]+{_TABLE})\b",
     re.IGNORECASE,
 )
@@ -25,9 +25,11 @@ _DURATION = re.compile(
     r"(?:(?P<small>ms|msecs?|milliseconds?|millis)|s|secs?|seconds?)\b(?!/)",
     re.IGNORECASE,
 )
+_P99 = re.compile(r"\bp9\d|\b99th\b", re.IGNORECASE)
+_P50 = re.compile(r"\bp50\b|\bmedian\b|\baverage\b", re.IGNORECASE)
 _ANSWERING = re.compile(r"\bp9\d|\b99th\b|latenc|\brespon|\bansw|\brepl(?:y|ies)\b|round[- ]?trip", re.IGNORECASE)
 _OTHER_TIMES = re.compile(
-    r"\b(?:train|retrain|budget|time-?out|retr(?:y|ies)|every|interval|start|build|window)\w*|\bp50\b|\bmedian\b",
+    r"\b(?:train|retrain|budget|time-?out|retr(?:y|ies)|every|interval|start|build|window)\w*",
     re.IGNORECASE,
 )
 _RATE = re.compile(
@@ -39,12 +41,16 @@ _RATE = re.compile(
 )
 _TRAFFIC = re.compile(r"\b(?:traffic|load|rate|volume|throughput|request|call|prediction|expect)\w*", re.IGNORECASE)
 _PEAK = re.compile(r"\b(?:spik|peak|burst|surg)\w*", re.IGNORECASE)
-_AT_PEAK = re.compile(r"\s*(?:at|in|on|during)?\s*(?:the\s+)?(?:spik|peak|burst|surg)", re.IGNORECASE)
+_AT_PEAK = re.compile(
+    r"\s*(?:(?:at|in|on|during)\s+(?:the\s+)?(?:spik|peak|burst|surg)|(?:spike|peak|burst)\b)", re.IGNORECASE
+)
 _MULTIPLE = re.compile(r"(?<![\w.])(?P<amount>\d+(?:\.\d+)?)(?:\s*(?:x\b|\u00d7)|[ -]?(?:times|fold)\b)", re.IGNORECASE)
 _SHARE = re.compile(r"(?<![\d.])(?P<amount>9\d(?:[.,]\d+)?)\s*(?:%|percent\b)", re.IGNORECASE)
 _AVAILABLE = re.compile(r"\bavailab\w*|\bup[- ]?time\b|\bsl[ao]s?\b", re.IGNORECASE)
+_NEAR: Final = 80
+"""Characters before a number or a name in which a word still belongs to it."""
 _REGIME: Final = r"(?:gdpr|hipaa|pci(?:[- ]dss)?)"
-_REGIMES = re.compile(rf"\b{_REGIME}\b", re.IGNORECASE)
+_REGIMES = re.compile(r"\b(gdpr|hipaa|pci)(?:[- ]dss)?\b", re.IGNORECASE)
 _DENIED_BEFORE = re.compile(
     r"\b(?:no|not|non|without|neither|nor|isn't|aren't|outside)\b"
     rf"(?:[\s,-]+(?:{_REGIME}|or|and|nor|any|under|subject|to|covered|by|in|scope|of|for|the))*[\s,-]*$",
@@ -149,36 +155,42 @@ def _paths(request: str) -> tuple[str, ...]:
 
 
 def _latency(clauses: Iterable[str]) -> str:
-    """The answer time that is asked for, the one at p99 if there are several. Seconds need a word of answering."""
-    found: list[tuple[bool, str]] = []
-    for clause in clauses:
-        answering = _ANSWERING.search(clause) is not None
-        for match in _DURATION.finditer(clause):
-            if (answering or match["small"]) and not _OTHER_TIMES.search(clause):
-                amount = match["amount"].replace(",", "")
-                found.append(("p99" in clause.lower(), f"{amount} {'ms' if match['small'] else 's'} p99"))
+    """The answer time that is asked for, the one at p99 if there are several."""
+    found = [(_P99.search(clause) is not None, value) for clause in clauses if (value := _answer_time(clause))]
     return max(found, key=lambda item: item[0])[1] if found else ""
+
+
+def _answer_time(clause: str) -> str:
+    """The time that a clause allows for an answer. Seconds need a word of answering; milliseconds speak alone."""
+    high, answering = _P99.search(clause), _ANSWERING.search(clause) is not None
+    if (high is None and _P50.search(clause)) or (not answering and _OTHER_TIMES.search(clause)):
+        return ""
+    match = (_DURATION.search(clause, high.end()) if high else None) or _DURATION.search(clause)
+    if match is None or not (match["small"] or answering):
+        return ""
+    return f"{match['amount'].replace(',', '')} {'ms' if match['small'] else 's'} p99"
 
 
 def _rates(clause: str) -> Iterator[tuple[str, bool]]:
     """(rate, whether it is a peak) of each rate of requests: the word of a peak stands before it, or right after."""
+    traffic = _TRAFFIC.search(clause) is not None
     for match in _RATE.finditer(clause):
-        if _is_traffic(clause, match):
+        if _is_rate(match, traffic=traffic):
             unit = (match["unit"] or "second").lower()
             word = next(word for word in ("second", "minute", "hour", "day") if word[0] == unit[0])
             scale = (match["scale"] or "").strip()
-            before = re.split(r"\d", clause[: match.start()])[-1]
+            before = re.split(r"\d", clause[max(0, match.start() - _NEAR) : match.start()])[-1]
             peak = _PEAK.search(before) or _AT_PEAK.match(clause, match.end())
             yield f"{match['amount']}{' ' * bool(scale)}{scale} per {word}", peak is not None
 
 
-def _is_traffic(clause: str, match: re.Match[str]) -> bool:
+def _is_rate(match: re.Match[str], *, traffic: bool) -> bool:
     """A number a time: `5 m/s` is a speed, `15 an hour` without a word of traffic is a wage."""
     if match["short"] or match["noun"]:
         return True
     if match["slash"]:
         return (match["scale"] or "").lower() in {"", "k"}
-    return _TRAFFIC.search(clause) is not None
+    return traffic or bool(match["scale"])
 
 
 def _multiple(clauses: Iterable[str]) -> str:
@@ -201,13 +213,13 @@ def _availability(clauses: Iterable[str]) -> str:
 def _regimes(text: str) -> list[str] | str:
     """Regulations that apply; `none` when all that are named are denied."""
     named = list(_REGIMES.finditer(text))
-    applying = {
-        match[0].lower()[:3] if match[0].lower().startswith("pci") else match[0].lower()
-        for match in named
-        if not _DENIED_BEFORE.search(text[max(0, match.start() - 80) : match.start()])
-        and not _DENIED_AFTER.match(text, match.end())
-    }
+    applying = {match[1].lower() for match in named if not _is_denied(text, match)}
     return sorted(applying) or ("none" if named else [])
+
+
+def _is_denied(text: str, match: re.Match[str]) -> bool:
+    before = text[max(0, match.start() - _NEAR) : match.start()]
+    return bool(_DENIED_BEFORE.search(before) or _DENIED_AFTER.match(text, match.end()))
 
 
 def _stem(word: str) -> str:

@@ -15,15 +15,27 @@ from contracts.briefing import Fact
 from contracts.events import AnswerValue, Question
 from contracts.slots import QUESTION_IDS
 from services._runtime.errors import Permanent
+from services.ml_engineer.quantities import (
+    UnreadableError,
+    duration,
+    fraction,
+    milliseconds,
+    number,
+    peak_factor,
+    per_second,
+)
 
 Origin = Literal["request", "answer", "workspace", "default"]
 
+KINDS: Final = ("binary", "multiclass", "regression", "classification", "forecast")
+"""What a person may call the kind of a target; the data decide what the last two mean."""
 _CERTAIN: Final = 0.5
 """Facts below this confidence are evidence in a question, not an answer to it."""
-
-
-class UnreadableError(ValueError):
-    """A value that does not say what its slot needs."""
+_USUAL_RPS: Final = 50.0
+_REGIMES: Final = ("gdpr", "hipaa", "pci")
+_NONE: Final = frozenset({"none", "no", "nothing", "n/a", "false", "no pii", "no columns"})
+_READ_ONLY: Final = frozenset({"read only", "read-only", "read-heavy", "read heavy", "append-only", "append only"})
+_ONE_HOST: Final = frozenset({"one host", "eventual", "none", "no"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,86 +76,54 @@ class Slot:
         )
 
 
-def number(value: AnswerValue) -> float:
-    """The first number in a value, with k and m. Raises UnreadableError."""
-    match = re.search(r"(\d[\d,_]*\.?\d*)\s*([kKmM](?![a-zA-Z]))?", str(value))
-    if match is None:
-        raise UnreadableError(f"{value!r} holds no number")
-    scale = {"k": 1e3, "m": 1e6}.get((match.group(2) or "").lower(), 1.0)
-    return float(re.sub(r"[,_]", "", match.group(1))) * scale
-
-
-def milliseconds(value: AnswerValue) -> float:
-    """A latency in milliseconds: `20 ms p99`, `0.2 s`, `none` is 0."""
-    text = str(value).lower()
-    if re.search(r"\b(none|no|any)\b", text) or text.strip() == "0":
-        return 0.0
-    match = re.search(r"(\d+\.?\d*)\s*(ms|milliseconds?|s|sec|seconds?)?\b", text)
-    if match is None:
-        raise UnreadableError(f"{value!r} is no latency such as '20 ms'")
-    unit = match.group(2) or "ms"
-    return float(match.group(1)) * (1.0 if unit.startswith("m") else 1000.0)
-
-
-def per_second(value: AnswerValue) -> float:
-    """A rate in requests a second: `50 rps`, `3,000 per minute`, `2k req/s`, `1M per day`."""
-    text = str(value).lower()
-    seconds = 1.0
-    for word, length in (("minute", 60.0), ("/min", 60.0), ("hour", 3600.0), ("day", 86_400.0)):
-        if word in text:
-            seconds = length
-    return number(text) / seconds
-
-
-def fraction(value: AnswerValue) -> float:
-    """`99.9 %` or `0.999` as a fraction of 1."""
-    found = number(value)
-    result = found / 100 if "%" in str(value) or found > 1 else found
-    if not 0 < result < 1:
-        raise UnreadableError(f"{value!r} is no availability such as '99.9 %'")
-    return result
-
-
-def duration(value: AnswerValue) -> str:
-    """`7d`, `24 hours`, `weekly` as the spec writes durations."""
-    text = str(value).strip().lower()
-    words = {"hourly": "1h", "daily": "1d", "weekly": "7d", "monthly": "30d", "yearly": "365d"}
-    if text in words:
-        return words[text]
-    match = re.search(r"(\d+)\s*(d|day|h|hour|w|week|month|m|min|s)", text)
-    if match is None:
-        raise UnreadableError(f"{value!r} is no duration such as '7d'")
-    amount, unit = int(match.group(1)), match.group(2)
-    if unit.startswith("w"):
-        return f"{amount * 7}d"
-    if unit == "month":
-        return f"{amount * 30}d"
-    return f"{amount}{unit[0]}"
-
-
-def names(value: AnswerValue) -> list[JsonValue]:
+def names(value: AnswerValue) -> list[str]:
     """A list of lower-case names; `none` is the empty list."""
-    parts = value if isinstance(value, list) else re.split(r"[,;]|\band\b", str(value))
+    parts = value if isinstance(value, list) else re.split(r"[,;&]|\band\b", str(value))
     found = [part.strip().lower() for part in parts if part.strip()]
-    return [part for part in found if part not in {"none", "no", "nothing", "n/a"}]
+    return [part for part in found if part not in _NONE]
 
 
 def _text(key: str) -> Callable[[AnswerValue], Mapping[str, JsonValue]]:
-    return lambda value: {key: str(value).strip()}
+    def effect(value: AnswerValue) -> Mapping[str, JsonValue]:
+        said = str(value).strip()
+        if not said:
+            raise UnreadableError("it is empty")
+        return {key: said}
+
+    return effect
 
 
-def _no_key_when(default: str, key: str) -> Callable[[AnswerValue], Mapping[str, JsonValue]]:
-    """A slot whose default is how things are anyway: only another answer sets the key."""
-    return lambda value: {} if str(value).strip().lower() == default else {key: str(value).strip()}
+def _no_key_when(usual: frozenset[str], key: str) -> Callable[[AnswerValue], Mapping[str, JsonValue]]:
+    """A slot with values that are how things are anyway: only another one sets the key."""
+    return lambda value: {} if str(value).strip().lower() in usual else {key: str(value).strip()}
+
+
+def _data(value: AnswerValue) -> Mapping[str, JsonValue]:
+    files: list[JsonValue] = [*_listed(value)]
+    if not files:
+        raise UnreadableError("it names no file")
+    return {"data.source": files}
+
+
+def _kind(value: AnswerValue) -> Mapping[str, JsonValue]:
+    said = str(value).strip().lower()
+    if said not in KINDS:
+        raise UnreadableError(f"{value!r} is none of {', '.join(KINDS)}")
+    return {"task.kind": said}
 
 
 def _cost(value: AnswerValue) -> Mapping[str, JsonValue]:
-    found = [float(part) for part in re.findall(r"\d+\.?\d*", str(value))]
+    """Two amounts; the false positive comes first unless the text names the false negative before it."""
+    text = str(value)
+    found = [float(part.replace(",", "")) for part in re.findall(r"\d+(?:,\d{3})*(?:\.\d+)?", text)]
     if len(found) != 2:
         raise UnreadableError(
             f"{value!r}: give the cost of a false positive and of a false negative, such as '1 and 5'"
         )
-    return {"decision.cost": {"false_positive": found[0], "false_negative": found[1]}}
+    negative, positive = re.search(r"negative|\bfn\b", text.lower()), re.search(r"positive|\bfp\b", text.lower())
+    swapped = negative is not None and (positive is None or negative.start() < positive.start())
+    costs = found[::-1] if swapped else found
+    return {"decision.cost": {"false_positive": costs[0], "false_negative": costs[1]}}
 
 
 def _kpi(value: AnswerValue) -> Mapping[str, JsonValue]:
@@ -160,11 +140,29 @@ def _freshness(value: AnswerValue) -> Mapping[str, JsonValue]:
 
 def _known(value: AnswerValue) -> Mapping[str, JsonValue]:
     """`yes`, or the columns that are not known when the prediction is made."""
-    late = [name for name in _columns(value) if name.lower() not in {"yes", "all", "y", "true"}]
+    if isinstance(value, str) and re.match(r"(?:yes|all|true|y)\b(?!\w*\.)", value.strip(), re.IGNORECASE):
+        return {}
+    late = [name for name in _listed(value) if name.lower() not in {"true", *_NONE}]
+    if not late and value is not True:
+        raise UnreadableError(f"{value!r}: name the columns that are not known yet, or say 'yes'")
     return {f"columns.{name}": {"role": "leak", "why": "not known when the prediction is made"} for name in late}
 
 
-def _columns(value: AnswerValue) -> list[str]:
+def _pii(value: AnswerValue) -> Mapping[str, JsonValue]:
+    found = [name for name in _listed(value) if name.lower().rstrip(".") not in _NONE]
+    if value is True or [name.lower() for name in found] == ["yes"]:
+        raise UnreadableError(f"{value!r}: name the columns that identify people, or say 'none'")
+    return {f"columns.{name}": {"role": "ignore", "why": "identifies people"} for name in found}
+
+
+def _regime(value: AnswerValue) -> Mapping[str, JsonValue]:
+    found = list(dict.fromkeys(re.sub(r"[ -]?dss$", "", name) for name in names(value)))
+    if strange := [name for name in found if name not in _REGIMES]:
+        raise UnreadableError(f"{strange[0]!r} is none of {', '.join(_REGIMES)}")
+    return {"governance.regime": [*found]} if found else {}
+
+
+def _listed(value: AnswerValue) -> list[str]:
     parts = value if isinstance(value, list) else re.split(r"[,;]", str(value))
     return [part.strip() for part in parts if part.strip()]
 
@@ -175,7 +173,7 @@ SLOT_LIST: Final = (
         "Which file holds the data to learn from?",
         "The model is trained on it.",
         None,
-        lambda value: {"data.source": list(_columns(value))},
+        _data,
     ),
     Slot(
         "task.target",
@@ -189,7 +187,7 @@ SLOT_LIST: Final = (
         "What kind of target is it?",
         "It decides the model and its metric.",
         None,
-        _text("task.kind"),
+        _kind,
         asked=False,
     ),
     Slot(
@@ -229,14 +227,14 @@ SLOT_LIST: Final = (
         "How high are traffic spikes, as a multiple of the usual rate?",
         "Capacity is planned for the peak.",
         "3x",
-        lambda value: {"objectives.peak_factor": number(value)},
+        lambda value: {"objectives.peak_factor": peak_factor(value, _USUAL_RPS)},
     ),
     Slot(
         "data.read_write",
         "How is the data read and written?",
         "A source that changes under the training needs a query.",
         "read only",
-        _no_key_when("read only", "data.query"),
+        _no_key_when(_READ_ONLY, "data.query"),
         asked=False,
     ),
     Slot(
@@ -289,7 +287,7 @@ SLOT_LIST: Final = (
         "Must several servers share one state?",
         "It decides where state is kept.",
         "one host",
-        _no_key_when("one host", "serving.state"),
+        _no_key_when(_ONE_HOST, "serving.state"),
         asked=False,
     ),
     Slot(
@@ -297,18 +295,14 @@ SLOT_LIST: Final = (
         "Which columns identify people?",
         "They are never features.",
         "none",
-        lambda value: {
-            f"columns.{name}": {"role": "ignore", "why": "identifies people"}
-            for name in _columns(value)
-            if name.lower() not in {"none", "no"}
-        },
+        _pii,
     ),
     Slot(
         "security.regime",
         "Which regulation applies (GDPR, HIPAA, PCI)?",
         "It sets retention, masking and gates.",
         "none",
-        lambda value: {"governance.regime": names(value)} if names(value) else {},
+        _regime,
     ),
 )
 

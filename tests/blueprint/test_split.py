@@ -87,6 +87,13 @@ def test_a_split_by_group_keeps_every_group_together() -> None:
     assert 0.2 <= len(split.holdout) / 200 < 0.3
 
 
+def test_a_split_by_group_leaves_a_group_to_learn_from() -> None:
+    """Two entities, and either is too small alone for the share that is asked for."""
+    groups = np.array(["a"] * 96 + ["b"] * 104, dtype=object)
+    split = parted(order(groups=groups), "group", holdout=0.5, seed=3)
+    assert {len(split.train), len(split.holdout)} == {96, 104}
+
+
 def test_a_random_split_takes_the_same_share_of_every_class() -> None:
     given_order = order(1000)
     split = parted(given_order, "random")

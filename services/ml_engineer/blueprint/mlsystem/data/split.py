@@ -92,7 +92,7 @@ def _by_group(order: Order, share: float, generator: np.random.Generator) -> Spl
     names = sorted(sizes)
     held: set[str] = set()
     rows = 0
-    for position in map(int, generator.permutation(len(names))):
+    for position in map(int, generator.permutation(len(names))[:-1]):  # one entity at least is learned from
         if rows >= share * len(groups):
             break
         held.add(names[position])
@@ -105,9 +105,13 @@ def _by_group(order: Order, share: float, generator: np.random.Generator) -> Spl
 def _at_random(order: Order, share: float, generator: np.random.Generator) -> Split:
     """Hold out the same share of every class, or of every tenth of a numeric target; single rows stay in training."""
     held = np.zeros(len(order.target), dtype=bool)
+    seen = 0
     for rows in _strata(order, np.arange(len(order.target))):
-        count = round(len(rows) * share)
-        count = max(count, 1) if len(rows) > 1 and order.classes else count
+        seen += len(rows)
+        if order.classes:
+            count = max(round(len(rows) * share), min(len(rows) - 1, 1))
+        else:
+            count = round(seen * share) - int(held.sum())
         held[generator.permutation(rows)[:count]] = True
     spread = "every class" if order.classes else "every range of the target"
     why = f"rows are drawn at random, the same share of {spread}: nothing orders or groups them"
