@@ -112,7 +112,7 @@ class Here:
                 env={"PATH": os.environ["PATH"], **environment},
                 stdout=log,
                 stderr=log,
-                preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - before any thread of the test
+                preexec_fn=die_with_parent(signal.SIGKILL),
             )
 
     def _until(self, name: str, check: Sequence[str]) -> None:

@@ -82,7 +82,7 @@ def fast_settings(url: str, tmp_path: Path, **given: object) -> Settings:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Attaches the wire log to a failed test."""
     report = yield
-    wire = item.stash.get(_WIRE, [])
+    wire: list[str] = item.stash.get(_WIRE, [])
     if report.failed and wire:
         report.sections.append(("wire log", "\n".join(wire[-200:])))
     return report

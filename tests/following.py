@@ -43,7 +43,7 @@ async def until(bus: Bus, task: str, reached: Callable[[TaskEvent], bool], *, wi
     raise AssertionError(f"not reached within {within_s:g} s; the task's history:\n{told}")
 
 
-async def eventually(look: Callable[[], Awaitable[T]], *, within_s: float = 15) -> T:
+async def eventually(look: Callable[[], Awaitable[T | None]], *, within_s: float = 15) -> T:
     """The first truthy thing that `look` returns."""
     async with asyncio.timeout(within_s):
         while True:

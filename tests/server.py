@@ -1,5 +1,6 @@
 """A real nats-server for tests, as a blocking object: started, killed, started again on the same store."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -50,8 +51,10 @@ class NatsServer:
         self._end(signal.SIGTERM)
 
     def pause(self) -> None:
-        """Freezes it: connections stay, nothing is answered."""
+        """Freezes it: connections stay, nothing is answered. Returns when it stands still."""
         self._signal(signal.SIGSTOP)
+        if self._process is not None:
+            os.waitpid(self._process.pid, os.WUNTRACED)
 
     def resume(self) -> None:
         """Lets it run on."""

@@ -243,6 +243,12 @@ class Bus:
         with contextlib.suppress(NatsError, TimeoutError):
             await asyncio.wait_for(asyncio.shield(flushing), 2)
 
+    @property
+    def version(self) -> str:
+        """The server's version, such as 2.14.0."""
+        found = self.client.connected_server_version
+        return f"{found.major}.{found.minor}.{found.patch}"
+
     async def close(self) -> None:
         """Flushes and closes. `drain` is left out: it can take its whole timeout."""
         if not self.client.is_closed:
@@ -441,7 +447,7 @@ async def check_level(bus: Bus) -> None:
     level = int(api.get("level", 0))
     if level < API_LEVEL:
         raise Misconfigured(
-            f"nats-server {bus.client.connected_server_version} has JetStream API level {level}, the mesh needs"
+            f"nats-server {bus.version} has JetStream API level {level}, the mesh needs"
             f" {API_LEVEL} (nats-server 2.14 or newer): upgrade the server"
         )
 

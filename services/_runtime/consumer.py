@@ -10,7 +10,7 @@ Source: NATS ADR-13 (pull consumers), ADR-17 (ordered consumer).
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC
 from typing import Any, Final
@@ -202,7 +202,7 @@ class OrderedConsumer:
         """True when two heartbeats were missed."""
         return self._pulls is not None and self._pulls.deaf
 
-    async def run(self, stop: asyncio.Event) -> AsyncIterator[Stored]:
+    async def run(self, stop: asyncio.Event) -> AsyncGenerator[Stored]:
         """Messages until `stop` is set; a consumer that the server lost is made anew after the last one seen."""
         while not stop.is_set():
             name = ""

@@ -57,6 +57,8 @@ _OTHER_NAMES: Final = re.compile(
 _NAMES: Final = 400
 _SAID: Final = 160
 """Characters of a purpose; what is longer is cut at a word."""
+_LINE: Final = 400
+"""Characters of a line that are looked at."""
 _HEAD: Final = 20_000
 """What a file says about itself stands in its first characters."""
 
@@ -76,7 +78,7 @@ class Outline:
 def outline(path: str, text: str) -> Outline:
     """The outline of `text` in the language that the name in `path` tells."""
     suffix = suffix_of(path)
-    head = text[:_HEAD]
+    head = "\n".join(line[:_LINE] for line in text[:_HEAD].split("\n"))
     return Outline(_title(suffix, head), _statement(suffix, path, head), _names(suffix, text))
 
 

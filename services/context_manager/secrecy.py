@@ -30,7 +30,7 @@ _PRIVATE_KEY: Final = re.compile(
 )
 _SETTINGS: Final = frozenset({".yaml", ".yml", ".json", ".toml", ".ini", ".cfg", ".conf", ".properties", ".xml", ".tf"})
 _SETTING: Final = re.compile(
-    r"(?P<name>[\w.-]*(?:pass(?:word|wd|phrase)|secret|token|api[_-]?key|private[_-]?key|access[_-]?key"
+    r"(?<![\w.-])(?P<name>[\w.-]{0,60}?(?:pass(?:word|wd|phrase)|secret|token|api[_-]?key|private[_-]?key|access[_-]?key"
     r"|credentials?))"
     r"(?P<between>[\"']?[ \t]*[:=][ \t]*)(?![\"']?(?:\$|<|\{|\[|null\b|true\b|false\b|[|>][ \t]*$))"
     r"(?:\"(?:[^\"\\\n]|\\.)*\"|'[^'\n]*'|[^\s,#\"'][^\n,#]*?(?=[ \t}\]]*(?:$|[,#])))",

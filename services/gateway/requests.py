@@ -26,13 +26,14 @@ from contracts.events import (
     TaskSubmitted,
 )
 from contracts.message import Message
-from contracts.task import FINAL_EVENTS, TaskState, fold
+from contracts.task import TaskState, fold
 from services._runtime import workspace
 from services._runtime.bus import Bus, Expect
 from services._runtime.errors import Permanent, WrongSequence
 from services._runtime.publisher import About, Publisher, new_id
 from services._runtime.settings import Settings
 from services.gateway.exits import Usage
+from services.gateway.supervisor import unfinished_ids
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600}
@@ -165,14 +166,7 @@ async def all_tasks(bus: Bus) -> list[TaskState]:
 
 async def unfinished(bus: Bus) -> list[TaskState]:
     """Tasks without an end, oldest first. Only their histories are read."""
-    places = [
-        place
-        for name in await bus.subjects_of(subjects.TASKS, subjects.ALL_TASKS)
-        if (place := _place(name)) is not None
-    ]
-    begun = {place.task for place in places if place.event == "submitted"}
-    ended = {place.task for place in places if place.event in FINAL_EVENTS}
-    states = [await state_of(bus, task) for task in begun - ended]
+    states = [await state_of(bus, task) for task in await unfinished_ids(bus)]
     return sorted((state for state in states if state.request), key=lambda state: state.first_seq)
 
 

@@ -23,7 +23,7 @@ from contracts.events import Failed, Redriven, Totals
 from contracts.message import Message
 from contracts.task import FINAL_EVENTS, TaskState, fold
 from services._runtime import telemetry
-from services._runtime.bus import Expect
+from services._runtime.bus import Bus, Expect
 from services._runtime.consumer import Delivery
 from services._runtime.errors import BusUnavailable, Malformed, WrongSequence
 from services._runtime.publisher import About
@@ -90,7 +90,7 @@ class Supervisor:
     async def ring_missing(self) -> frozenset[str]:
         """One round. Rings for tasks that were without a doorbell in the last round too; the others are suspects."""
         missing: set[str] = set()
-        for task in await unfinished(self.runtime):
+        for task in await unfinished_ids(self.runtime.bus):
             state = await self._fold(task)
             if state.needs_doorbell and not await self._has_doorbell(state):
                 if task in self.suspects:
@@ -185,12 +185,12 @@ class Supervisor:
         return Totals(wall_s=max(0.0, (self.runtime.publisher.clock() - begun).total_seconds()))
 
 
-async def unfinished(runtime: Runtime) -> tuple[str, ...]:
+async def unfinished_ids(bus: Bus) -> tuple[str, ...]:
     """Ids of tasks that were submitted and have no final event, from the stream's index of subjects."""
-    begun = await runtime.bus.subjects_of(subjects.TASKS, subjects.events_named("submitted"))
+    begun = await bus.subjects_of(subjects.TASKS, subjects.events_named("submitted"))
     ended: set[str] = set()
     for event in FINAL_EVENTS:
-        found = await runtime.bus.subjects_of(subjects.TASKS, subjects.events_named(event))
+        found = await bus.subjects_of(subjects.TASKS, subjects.events_named(event))
         ended.update(subject.split(".")[2] for subject in found)
     tasks = {subject.split(".")[2] for subject in begun}
     return tuple(sorted(tasks - ended))

@@ -168,7 +168,9 @@ class Builder:
         """Tells the bus of a new version; the ids make a repetition harmless."""
         numbers = {name: found["value"] for name, found in evaluation.metrics.items() if found.get("value") is not None}
         happened: dict[SystemEventName, bool] = {"trained": packaged.created, "promoted": promoted is not None}
-        for event in (name for name, did in happened.items() if did):
+        for event, did in happened.items():
+            if not did:
+                continue
             body = SystemEvent(
                 system=self.design.system,
                 event=event,

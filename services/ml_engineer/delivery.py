@@ -4,7 +4,9 @@ Files are written by rename, so a killed process leaves none half-written; writi
 nothing. Left out: what the documents say (documents.py) and what the engine writes itself.
 """
 
+import contextlib
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
@@ -29,19 +31,24 @@ def read_spec(directory: Path) -> dict[str, JsonValue]:
     if not file.exists():
         return {}
     try:
-        return tomlkit.parse(file.read_text(encoding="utf-8")).unwrap()
+        parsed = tomlkit.parse(file.read_text(encoding="utf-8")).unwrap()
+        return json.loads(json.dumps(parsed, default=str))  # a date is no value of any key: its text is refused
     except (ValueError, OSError) as error:
         raise Permanent(f"{file} cannot be read: {error}. Repair it, or move the directory away.") from error
 
 
-def systems(workspace: Path) -> dict[str, str]:
-    """Name -> target of the systems that the workspace has."""
-    found: dict[str, str] = {}
+def systems(workspace: Path) -> dict[str, dict[str, JsonValue]]:
+    """Name -> spec of the systems that the workspace has; one that cannot be read is nobody else's trouble."""
+    found: dict[str, dict[str, JsonValue]] = {}
     for file in sorted(workspace.glob("ml/*/system.toml")):
-        spec = read_spec(file.parent)
-        task = spec.get("task")
-        found[str(spec.get("name", ""))] = str(task.get("target", "")) if isinstance(task, dict) else ""
+        with contextlib.suppress(Permanent):
+            found[file.parent.name.replace("_", "-")] = read_spec(file.parent)
     return found
+
+
+def refuse_unreadable(workspace: Path, system: str) -> None:
+    """Raises Permanent when a system of this name stands there and its system.toml cannot be read."""
+    read_spec(workspace / system_directory(system))
 
 
 def claim_directory(workspace: Path, system: str) -> Path:

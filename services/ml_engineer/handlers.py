@@ -36,7 +36,7 @@ from services.ml_engineer import delivery, sources
 from services.ml_engineer.build import Builder, watchers
 from services.ml_engineer.dossier import Design
 from services.ml_engineer.engine import EngineShelf, Profile
-from services.ml_engineer.playbook import Mind, merge, without
+from services.ml_engineer.playbook import Budget, Mind, without
 from services.ml_engineer.request import read
 from services.ml_engineer.slots import fill
 from services.ml_engineer.understanding import Understanding, acknowledged, with_defaults, with_missing, with_target
@@ -177,14 +177,14 @@ class Engineer:
         if activation.state.design is not None:
             return await activation.step("design", _unreachable, result=Design)
         request = _request(activation.state)
-        budget_s = request.constraints.train_budget_s or self.settings.train_budget_s
+        budget = Budget(self.settings.train_budget_s, request.constraints.train_budget_s)
 
         async def draft() -> Design:
-            taken = await asyncio.to_thread(delivery.systems, workspace)
-            drawn = self.mind.design(understanding, budget_s=budget_s, taken=taken)
-            below = delivery.read_spec(workspace / delivery.system_directory(drawn.system))
-            merged = drawn.model_copy(update={"spec": merge(below, drawn.spec)})
-            return await self._supported(activation, workspace, merged)
+            existing = await asyncio.to_thread(delivery.systems, workspace)
+            drawn = self.mind.design(understanding, budget=budget, existing=existing)
+            if drawn.system not in existing:
+                delivery.refuse_unreadable(workspace, drawn.system)
+            return await self._supported(activation, workspace, drawn)
 
         design = await activation.step("design", draft, result=Design)
         waits = request.approval == "design"
@@ -215,8 +215,8 @@ class Engineer:
         error = cast("dict[str, Any]", said.get("error") or {})
         problems = cast("list[dict[str, Any]]", error.get("details") or [])
         refused = [problem for problem in problems if problem.get("code") != "not_supported_yet"]
-        if refused:
-            reasons = "; ".join(str(problem.get("message")) for problem in refused)
+        if refused or (error and not problems):
+            reasons = "; ".join(str(problem.get("message")) for problem in refused) or str(error.get("message"))
             raise Permanent(f"the spec cannot be used: {reasons}. Mend system.toml or the answers, submit again.")
         spec, unmet = design.spec, list(design.unmet)
         for problem in problems:

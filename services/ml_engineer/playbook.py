@@ -3,11 +3,12 @@
 A mind designs; it never decides that the work is done: gates do. Left out: how the design is built.
 """
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Protocol
+from typing import Final, Protocol
 
 from pydantic import JsonValue
 
@@ -15,18 +16,33 @@ from contracts.events import Section
 from services._runtime.errors import Permanent
 from services.ml_engineer.dossier import Design, system_directory
 from services.ml_engineer.engine import Profile
-from services.ml_engineer.request import kind_said
-from services.ml_engineer.slots import SLOTS_BY_ID, Known
+from services.ml_engineer.request import nearest, same
+from services.ml_engineer.slots import Known, effects
 from services.ml_engineer.understanding import Understanding
 
 Spec = dict[str, JsonValue]
+
+_LONGEST_NAME: Final = 40
+_COLUMN_RULE: Final = "columns."
+_COLUMN_KEYS: Final = frozenset({"data.time", "data.entity"})
+"""Keys whose value is the name of a column."""
+_SHOWN_COLUMNS: Final = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Wall time of the search for a model, seconds."""
+
+    usual_s: float
+    """Where neither the asker nor the owner's system.toml says another."""
+    asked_s: float | None = None
 
 
 class Mind(Protocol):
     """Who designs."""
 
-    def design(self, understanding: Understanding, *, budget_s: float, taken: Mapping[str, str]) -> Design:
-        """A design for what was understood. `taken`: existing systems of the workspace, name -> target."""
+    def design(self, understanding: Understanding, *, budget: Budget, existing: Mapping[str, Spec]) -> Design:
+        """A design for what was understood. `existing`: systems of the workspace, name -> spec."""
         ...
 
 
@@ -34,31 +50,37 @@ class Mind(Protocol):
 class Playbook:
     """Designs by rule."""
 
-    def design(self, understanding: Understanding, *, budget_s: float, taken: Mapping[str, str]) -> Design:
+    def design(self, understanding: Understanding, *, budget: Budget, existing: Mapping[str, Spec]) -> Design:
         """See Mind. Raises Permanent for an answer that names a column which is not there."""
         profile = understanding.profile
         if profile is None:
             raise Permanent("the data was not profiled: name the file to learn from")
         target = str(understanding.known["task.target"].value)
-        system = system_name(understanding.data[0], target, taken)
-        spec = _spec(understanding, profile, system, budget_s)
-        assumptions = tuple(_assumption(known) for known in understanding.known.values() if known.origin == "default")
+        system = system_name(understanding.data[0], target, existing)
+        spec = _spec(understanding, profile, system, budget, existing.get(system, {}))
+        assumptions = _assumptions(understanding, existing.get(system, {}))
         unmet = ("a forecast with a horizon: rows are predicted one by one, the holdout is the latest part",)
         return Design(
             system=system,
             spec=spec,
             assumptions=assumptions,
-            unmet=unmet if kind_said(understanding.request) == "forecast" else (),
+            unmet=unmet if understanding.forecast else (),
             sections=_sections(understanding, profile, system, spec, assumptions),
         )
 
 
-def system_name(data: str, target: str, taken: Mapping[str, str]) -> str:
-    """Named after the data; after data and target where the name stands for another target already."""
+def system_name(data: str, target: str, existing: Mapping[str, Spec]) -> str:
+    """Named after the data; where that name stands for another target, after both, at last with a number."""
     name = _slug(PurePosixPath(data).name.split(".")[0])
-    if taken.get(name, target) == target:
-        return name
-    return _slug(f"{name}-{target}")
+    asked = _slug(target, lead="")
+    whole = f"{name}-{asked}".rstrip("-")
+    both = whole if len(whole) <= _LONGEST_NAME else f"{name[:18].rstrip('-')}-{asked[:20]}".rstrip("-")
+    numbered = (f"{both[:36].rstrip('-')}-{number}" for number in itertools.count(2))
+    return next(
+        found
+        for found in itertools.chain((name, both), numbered)
+        if found not in existing or _target_of(existing[found]) == target
+    )
 
 
 def merge(below: Mapping[str, JsonValue], above: Mapping[str, JsonValue]) -> Spec:
@@ -71,38 +93,87 @@ def merge(below: Mapping[str, JsonValue], above: Mapping[str, JsonValue]) -> Spe
 
 
 def without(spec: Mapping[str, JsonValue], key: str) -> Spec:
-    """The spec without a dotted key; tables that it leaves empty go too."""
-    first, _, rest = key.partition(".")
-    value = spec.get(first)
-    if rest and isinstance(value, dict):
-        left = without(value, rest)
-        return {**spec, first: left} if left else {name: kept for name, kept in spec.items() if name != first}
-    return {name: kept for name, kept in spec.items() if name != first}
+    """The spec without a dotted key; tables that it leaves empty go too. Names in the spec may hold dots."""
+    kept: Spec = {}
+    for name, value in spec.items():
+        if key == name:
+            continue
+        if key.startswith(f"{name}.") and isinstance(value, dict):
+            left = without(value, key.removeprefix(f"{name}."))
+            kept |= {name: left} if left else {}
+        else:
+            kept[name] = value
+    return kept
 
 
-def _spec(understanding: Understanding, profile: Profile, system: str, budget_s: float) -> Spec:
-    spec: Spec = {"format": 1, "name": system}
-    columns = {column.name for column in profile.columns}
-    for known in understanding.known.values():
-        for key, value in SLOTS_BY_ID[known.id].effect(known.value).items():
-            if _applies(key, known, columns):
-                spec = merge(spec, _nested(key, value))
+def _spec(
+    understanding: Understanding, profile: Profile, system: str, budget: Budget, owners: Mapping[str, JsonValue]
+) -> Spec:
+    """What was said, laid over what the owner's system.toml says, laid over what was assumed."""
+    target = str(understanding.known["task.target"].value)
+    assumed: Spec = {"format": 1, "name": system, "search": {"budget": _seconds(budget.usual_s)}}
+    said: Spec = {}
+    for known, key, value in effects(understanding.known):
+        fitted = _fitted(known, key, value, profile)
+        if fitted is None or fitted[0] == f"columns.{target}":  # a target is no feature, whatever is said of it
+            continue
+        if known.origin == "default" and known.id != "task.target":
+            assumed = merge(assumed, _nested(*fitted))
+        else:
+            said = merge(said, _nested(*fitted))
     source: list[JsonValue] = [f"../../{path.lstrip('/')}" for path in understanding.data]
-    return merge(spec, {"data": {"source": source}, "search": {"budget": f"{budget_s:g}s"}})
+    asked: Spec = {} if budget.asked_s is None else {"search": {"budget": _seconds(budget.asked_s)}}
+    given: Spec = {"format": 1, "name": system, "data": {"source": source}}
+    return merge(merge(merge(assumed, owners), merge(said, given)), asked)
 
 
-def _applies(key: str, known: Known, columns: set[str]) -> bool:
-    """A rule about a column needs that column. Raises Permanent when a person named one that is not there."""
-    if not key.startswith("columns."):
-        return True
-    name = key.removeprefix("columns.")
-    if name in columns:
-        return True
-    if known.origin in {"answer", "request"}:
-        raise Permanent(
-            f"the answer to {known.id} names {name!r}, which is no column of the data: name existing columns"
-        )
-    return False
+def _fitted(known: Known, key: str, value: JsonValue, profile: Profile) -> tuple[str, JsonValue] | None:
+    """Key and value with columns spelled as the data spell them; None for a column that the workspace made up.
+
+    Raises: Permanent when a person named a column that is not there, with the nearest names.
+    """
+    names_column = key in _COLUMN_KEYS
+    if not names_column and not key.startswith(_COLUMN_RULE):
+        return key, value
+    name, columns = str(value) if names_column else key.removeprefix(_COLUMN_RULE), _columns(profile)
+    fitting = same(name, columns)
+    if len(fitting) == 1:
+        return (key, fitting[0]) if names_column else (f"{_COLUMN_RULE}{fitting[0]}", value)
+    if known.origin == "workspace":
+        return None
+    close = nearest(name, columns) or columns[:_SHOWN_COLUMNS]
+    raise Permanent(
+        f"the answer to {known.id} names {name!r}, which is no column of the data: there are {', '.join(close)}."
+        " Submit the request again with existing columns."
+    )
+
+
+def _columns(profile: Profile) -> tuple[str, ...]:
+    return tuple(column.name for column in profile.columns)
+
+
+def _target_of(spec: Mapping[str, JsonValue]) -> str:
+    task = spec.get("task")
+    return str(task.get("target", "")) if isinstance(task, dict) else ""
+
+
+def _assumptions(understanding: Understanding, owners: Mapping[str, JsonValue]) -> tuple[str, ...]:
+    """Defaults that nobody confirmed, but for those that the owner's system.toml decides otherwise."""
+    decided = {known.id for known, key, _ in effects(understanding.known) if _has(owners, key)}
+    return tuple(
+        _assumption(known)
+        for known in understanding.known.values()
+        if known.origin == "default" and (known.id not in decided or known.id == "task.target")
+    )
+
+
+def _has(spec: JsonValue | Mapping[str, JsonValue], key: str) -> bool:
+    first, _, rest = key.partition(".")
+    return isinstance(spec, Mapping) and first in spec and (not rest or _has(spec[first], rest))
+
+
+def _seconds(amount: float) -> str:
+    return f"{amount:.10g}s"
 
 
 def _nested(key: str, value: JsonValue) -> Spec:
@@ -113,9 +184,10 @@ def _nested(key: str, value: JsonValue) -> Spec:
     return {head: {rest: value} if head == "columns" else _nested(rest, value)}
 
 
-def _slug(text: str) -> str:
+def _slug(text: str, *, lead: str = "system-") -> str:
+    """Lower-case words with dashes, at most 40 characters; `lead` stands before what does not begin with a letter."""
     words = re.sub(r"[^a-z0-9]+", "-", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", text).lower()).strip("-")
-    return (words if words[:1].isalpha() else f"system-{words}")[:40].rstrip("-")
+    return (words if words[:1].isalpha() else f"{lead}{words}")[:_LONGEST_NAME].strip("-")
 
 
 def _assumption(known: Known) -> str:

@@ -5,8 +5,8 @@ what nobody said is asked or assumed. A test holds that every slot here changes 
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from pydantic import JsonValue
@@ -34,8 +34,13 @@ _CERTAIN: Final = 0.5
 _USUAL_RPS: Final = 50.0
 _REGIMES: Final = ("gdpr", "hipaa", "pci")
 _NONE: Final = frozenset({"none", "no", "nothing", "n/a", "false", "no pii", "no columns"})
+_ALL_KNOWN: Final = re.compile(
+    r"(?:yes|y|true|all)(?:[\s,.]+(?:yes|all|of|them|are|is|known|the|columns|everything))*[\s.]*", re.IGNORECASE
+)
 _READ_ONLY: Final = frozenset({"read only", "read-only", "read-heavy", "read heavy", "append-only", "append only"})
 _ONE_HOST: Final = frozenset({"one host", "eventual", "none", "no"})
+_GATHERED: Final = frozenset({"security.pii", "security.regime"})
+"""Slots of which the workspace may say several things that hold together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,12 @@ class Slot:
         )
 
 
+def listed(value: AnswerValue) -> list[str]:
+    """The parts of a list, or of a text with commas."""
+    parts = value if isinstance(value, list) else re.split(r"[,;]", str(value))
+    return [part.strip() for part in parts if part.strip()]
+
+
 def names(value: AnswerValue) -> list[str]:
     """A list of lower-case names; `none` is the empty list."""
     parts = value if isinstance(value, list) else re.split(r"[,;&]|\band\b", str(value))
@@ -99,7 +110,7 @@ def _no_key_when(usual: frozenset[str], key: str) -> Callable[[AnswerValue], Map
 
 
 def _data(value: AnswerValue) -> Mapping[str, JsonValue]:
-    files: list[JsonValue] = [*_listed(value)]
+    files: list[JsonValue] = [*listed(value)]
     if not files:
         raise UnreadableError("it names no file")
     return {"data.source": files}
@@ -140,16 +151,16 @@ def _freshness(value: AnswerValue) -> Mapping[str, JsonValue]:
 
 def _known(value: AnswerValue) -> Mapping[str, JsonValue]:
     """`yes`, or the columns that are not known when the prediction is made."""
-    if isinstance(value, str) and re.match(r"(?:yes|all|true|y)\b(?!\w*\.)", value.strip(), re.IGNORECASE):
+    if value is True or _ALL_KNOWN.fullmatch(str(value).strip()):
         return {}
-    late = [name for name in _listed(value) if name.lower() not in {"true", *_NONE}]
-    if not late and value is not True:
+    late = [name for name in listed(value) if name.lower() not in {"yes", "all", *_NONE}]
+    if not late:
         raise UnreadableError(f"{value!r}: name the columns that are not known yet, or say 'yes'")
     return {f"columns.{name}": {"role": "leak", "why": "not known when the prediction is made"} for name in late}
 
 
 def _pii(value: AnswerValue) -> Mapping[str, JsonValue]:
-    found = [name for name in _listed(value) if name.lower().rstrip(".") not in _NONE]
+    found = [name for name in listed(value) if name.lower().rstrip(".") not in _NONE]
     if value is True or [name.lower() for name in found] == ["yes"]:
         raise UnreadableError(f"{value!r}: name the columns that identify people, or say 'none'")
     return {f"columns.{name}": {"role": "ignore", "why": "identifies people"} for name in found}
@@ -160,11 +171,6 @@ def _regime(value: AnswerValue) -> Mapping[str, JsonValue]:
     if strange := [name for name in found if name not in _REGIMES]:
         raise UnreadableError(f"{strange[0]!r} is none of {', '.join(_REGIMES)}")
     return {"governance.regime": [*found]} if found else {}
-
-
-def _listed(value: AnswerValue) -> list[str]:
-    parts = value if isinstance(value, list) else re.split(r"[,;]", str(value))
-    return [part.strip() for part in parts if part.strip()]
 
 
 SLOT_LIST: Final = (
@@ -316,25 +322,50 @@ def fill(
 
     Raises: Permanent for an answer to a question that does not exist, or that does not say what is needed.
     """
-    known: dict[str, Known] = {}
-    for fact in sorted(facts, key=lambda fact: fact.confidence):
-        slot_id = f"{fact.slot}.{fact.field}"
-        if slot_id in SLOTS_BY_ID and fact.confidence >= _CERTAIN and _readable(slot_id, fact.value):
-            known[slot_id] = Known(slot_id, fact.value, "workspace", fact.source)
+    known = _told(facts)
     for slot_id, value in request.items():
-        known[slot_id] = Known(slot_id, value, "request", "the request")
+        if _readable(slot_id, value):
+            known[slot_id] = Known(slot_id, value, "request", "the request")
     for slot_id, value in answers.items():
         if slot_id not in SLOTS_BY_ID:
             raise Permanent(f"nothing is asked under {slot_id!r}: answer one of {', '.join(QUESTION_IDS)}")
         try:
             SLOTS_BY_ID[slot_id].effect(value)
         except UnreadableError as error:
-            raise Permanent(f"the answer to {slot_id} cannot be used: {error}") from error
+            raise Permanent(f"the answer to {slot_id} cannot be used: {error}; submit the request again") from error
         known[slot_id] = Known(slot_id, value, "answer", "an answer")
     return known
 
 
-def _readable(slot_id: str, value: str) -> bool:
+def effects(known: Mapping[str, Known]) -> Iterator[tuple[Known, str, JsonValue]]:
+    """(what is known, dotted key, value) of all that is known; a peak that is told as a rate is one over the usual."""
+    rate = known.get("scale.rate")
+    usual_rps = per_second(rate.value) if rate else _USUAL_RPS
+    for item in known.values():
+        found = SLOTS_BY_ID[item.id].effect(item.value)
+        if item.id == "scale.spikes":
+            found = {"objectives.peak_factor": peak_factor(item.value, usual_rps)}
+        for key, value in found.items():
+            yield item, key, value
+
+
+def _told(facts: Sequence[Fact]) -> dict[str, Known]:
+    """What the workspace says surely enough: of each slot its surest fact, or all of them together."""
+    known: dict[str, Known] = {}
+    for fact in sorted(facts, key=lambda fact: -fact.confidence):
+        slot_id = f"{fact.slot}.{fact.field}"
+        if slot_id not in SLOTS_BY_ID or fact.confidence < _CERTAIN or not _readable(slot_id, fact.value):
+            continue
+        before = known.get(slot_id)
+        if before is None:
+            known[slot_id] = Known(slot_id, fact.value, "workspace", fact.source)
+        elif slot_id in _GATHERED and fact.value not in listed(before.value):
+            values = [*listed(before.value), fact.value]
+            known[slot_id] = replace(before, value=values, source=f"{before.source}, {fact.source}")
+    return known
+
+
+def _readable(slot_id: str, value: AnswerValue) -> bool:
     try:
         SLOTS_BY_ID[slot_id].effect(value)
     except UnreadableError:

@@ -4,17 +4,19 @@ import difflib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
+from urllib.parse import unquote, urlsplit
 
 from contracts.briefing import Fact
 from contracts.events import Question
 from services._runtime.errors import Permanent
 from services._runtime.workspace import inside, rooted
-from services.ml_engineer.slots import SLOTS_BY_ID, Known
+from services.ml_engineer.slots import SLOTS_BY_ID, Known, listed
 
 _SUFFIXES: Final = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".gz")
 _MOST_FILES: Final = 20_000
+_SHOWN_FILES: Final = 5
 _SKIPPED: Final = frozenset({".git", ".venv", "node_modules", "__pycache__", ".mlmesh", "ml"})
 
 
@@ -34,9 +36,7 @@ def find(workspace: Path, *, said: Sequence[str], answered: Known | None, facts:
     Raises: Permanent for a named file that is not there, with the nearest names.
     """
     if answered is not None and answered.origin == "answer":
-        value = answered.value
-        names = value if isinstance(value, list) else [part.strip() for part in str(value).split(",") if part.strip()]
-        return Found(_existing(workspace, names), answered)
+        return Found(_existing(workspace, listed(answered.value)), answered)
     if said:
         paths = _existing(workspace, said)
         return Found(paths, Known("task.data", list(paths), "request", "the request"))
@@ -54,20 +54,35 @@ def _existing(workspace: Path, names: Iterable[str]) -> tuple[str, ...]:
 
 def _one(workspace: Path, name: str) -> str:
     """The path itself, else the only file of that name in the workspace."""
-    given = Path(name.removeprefix("file://"))
+    given = Path(_plain(name))
     if given.is_absolute() and given.resolve().is_relative_to(workspace) and given.is_file():
         return rooted(workspace, given)
     if inside(workspace, str(given)).is_file():
-        return "/" + str(given).lstrip("/").removeprefix("./")
-    files = list(_data_files(workspace))
-    same = [path for path in files if path.name == given.name]
-    if len(same) == 1:
-        return rooted(workspace, same[0])
-    close = difflib.get_close_matches(
-        str(given), [rooted(workspace, path).lstrip("/") for path in files], n=3, cutoff=0.4
-    )
+        return "/" + str(given).lstrip("/")
+    files = [rooted(workspace, path) for path in _data_files(workspace)]
+    named = [path for path in files if PurePosixPath(path).name == given.name]
+    if len(named) == 1:
+        return named[0]
+    close = named[:_SHOWN_FILES] or [f"/{path}" for path in _nearest(str(given), files)]
     hint = f"the nearest are {', '.join(close)}" if close else "it holds no data file of a similar name"
     raise Permanent(f"there is no file {name!r} in the workspace {workspace}: {hint}. Name an existing file.")
+
+
+def _nearest(name: str, files: Sequence[str]) -> list[str]:
+    return difflib.get_close_matches(name.lstrip("/"), [path.lstrip("/") for path in files], n=3, cutoff=0.4)
+
+
+def _plain(name: str) -> str:
+    """A path as it is written, or in a file:// URL. Raises Permanent for data that lies elsewhere."""
+    scheme, mark, _ = name.partition("://")
+    if not mark:
+        return name
+    if scheme.lower() != "file":
+        raise Permanent(
+            f"the data lies behind a {scheme}:// address, which is not read from here: put a copy into the workspace"
+            " and name that file"
+        )
+    return unquote(urlsplit(name).path)
 
 
 def _datasets(workspace: Path, facts: Sequence[Fact]) -> dict[str, str]:
@@ -81,6 +96,7 @@ def _datasets(workspace: Path, facts: Sequence[Fact]) -> dict[str, str]:
 
 
 def _data_files(workspace: Path) -> Iterable[Path]:
+    """Data files that lie in the workspace; a link that leads out of it is none."""
     seen = 0
     for directory, names, files in os.walk(workspace):
         names[:] = [name for name in names if name not in _SKIPPED]
@@ -88,5 +104,6 @@ def _data_files(workspace: Path) -> Iterable[Path]:
             seen += 1
             if seen > _MOST_FILES:
                 return
-            if file.lower().endswith(_SUFFIXES):
-                yield Path(directory) / file
+            path = Path(directory) / file
+            if file.lower().endswith(_SUFFIXES) and path.resolve().is_relative_to(workspace):
+                yield path

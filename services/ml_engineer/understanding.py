@@ -11,12 +11,15 @@ from contracts.briefing import Fact
 from contracts.events import AnswerValue, Question
 from services._runtime.errors import Permanent
 from services.ml_engineer.engine import Candidate, Profile
-from services.ml_engineer.request import Reading, kind_said, nearest, targets_in
+from services.ml_engineer.request import Reading, kind_said, nearest, same, targets_in
 from services.ml_engineer.slots import SLOT_LIST, SLOTS_BY_ID, Known, Slot
 
 _CLEAR_SCORE: Final = 0.5
 _CLEAR_LEAD: Final = 0.15
 _SHOWN_COLUMNS: Final = 30
+_NUMERIC: Final = frozenset({"number", "integer"})
+_EXACT: Final = frozenset({"binary", "multiclass"})
+"""Kinds that need no look at the data; the engine refuses them where they do not fit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +33,8 @@ class Understanding:
     data: tuple[str, ...] = ()
     """Paths of the data, `/`-rooted at the workspace; empty: not known yet."""
     profile: Profile | None = None
+    forecast: bool = False
+    """Whether a forecast was asked for: rows are predicted one by one instead, and that is told."""
     questions: tuple[Question, ...] = ()
     """What is missing, with defaults where one can be taken."""
 
@@ -43,14 +48,17 @@ def with_target(understanding: Understanding, profile: Profile) -> Understanding
     """The understanding with the data's profile: the target and its kind are known, or asked."""
     columns = [column.name for column in profile.columns]
     found = replace(understanding, profile=profile)
-    answered = found.known.get("task.target")
-    if answered is not None:
-        target = _column(str(answered.value), columns)
-        return _with_kind(found, profile, replace(answered, value=target))
+    told = found.known.get("task.target")
+    if told is not None and told.origin == "answer":
+        return _with_kind(found, profile, replace(told, value=_column(str(told.value), columns)))
     meant = _plausible(targets_in(found.request, columns), profile)
     if len(meant) == 1:
         return _with_kind(found, profile, Known("task.target", meant[0], "request", "the request"))
-    return replace(found, questions=(*found.questions, _target_question(found, profile, meant)))
+    if told is not None and not meant and len(fitting := same(str(told.value), columns)) == 1:
+        return _with_kind(found, profile, replace(told, value=fitting[0]))
+    known = {slot: value for slot, value in found.known.items() if slot != "task.target"}
+    questions = (*found.questions, _target_question(found, profile, meant))
+    return replace(found, known=known, questions=questions)
 
 
 def with_missing(understanding: Understanding) -> Understanding:
@@ -103,22 +111,23 @@ def _plausible(meant: Sequence[str], profile: Profile) -> tuple[str, ...]:
 
 
 def _with_kind(understanding: Understanding, profile: Profile, target: Known) -> Understanding:
-    known = {**understanding.known, "task.target": target}
-    if "task.kind" not in known:
-        known["task.kind"] = Known(
-            "task.kind", _kind(understanding, profile, str(target.value)), "workspace", "the data"
-        )
-    return replace(understanding, known=known)
+    """The target's kind as somebody said it, where the data allow it; else as the data suggest it."""
+    said = understanding.known.get("task.kind")
+    words = str(said.value).strip().lower() if said else kind_said(understanding.request)
+    kind = words if words in _EXACT else _kind(words, profile, str(target.value))
+    found = said if said and words == kind else Known("task.kind", kind, "workspace", "the data")
+    known = {**understanding.known, "task.target": target, "task.kind": found}
+    return replace(understanding, known=known, forecast=words == "forecast" and kind == "regression")
 
 
-def _kind(understanding: Understanding, profile: Profile, target: str) -> str:
-    said = kind_said(understanding.request)
+def _kind(words: str, profile: Profile, target: str) -> str:
+    """What `classification`, `regression`, `forecast` or nothing mean for this column."""
     candidate = next((found for found in profile.candidates if found.target == target), None)
     column = next(found for found in profile.columns if found.name == target)
     seen = candidate.kind if candidate else _kind_of_values(column.type, column.distinct)
-    if said in {"regression", "forecast"}:
+    if words in {"regression", "forecast"} and column.type in _NUMERIC:
         return "regression"
-    if said == "classification" and seen == "regression":
+    if words == "classification" and seen == "regression":
         return "binary" if column.distinct == 2 else "multiclass"
     return seen
 
@@ -126,14 +135,14 @@ def _kind(understanding: Understanding, profile: Profile, target: str) -> str:
 def _kind_of_values(column_type: str, distinct: int) -> str:
     if distinct == 2:
         return "binary"
-    return "regression" if column_type in {"number", "integer"} else "multiclass"
+    return "regression" if column_type in _NUMERIC else "multiclass"
 
 
 def _column(name: str, columns: Sequence[str]) -> str:
     """The column that an answer means. Raises Permanent with the nearest names when there is none."""
-    by_lower = {column.lower(): column for column in columns}
-    if name.lower() in by_lower:
-        return by_lower[name.lower()]
+    fitting = same(name, columns)
+    if len(fitting) == 1:
+        return fitting[0]
     close = nearest(name, columns)
     hint = f"the nearest are {', '.join(close)}" if close else f"it has {', '.join(columns[:_SHOWN_COLUMNS])}"
     raise Permanent(f"the data has no column {name!r} to predict: {hint}. Submit again with one of them.")

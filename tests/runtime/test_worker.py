@@ -2,7 +2,7 @@
 
 import asyncio
 from base64 import b64decode
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -45,7 +45,7 @@ class Agent:
 
 
 @asynccontextmanager
-async def working(publisher: Publisher, agent: Agent) -> AsyncIterator[PullConsumer]:
+async def working(publisher: Publisher, agent: Agent) -> AsyncGenerator[PullConsumer]:
     """A worker on the ml-engineer's doorbells while the block runs."""
     stop = asyncio.Event()
     consumer = PullConsumer(publisher.bus, subjects.WORK, subjects.ML_ENGINEER)

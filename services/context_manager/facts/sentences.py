@@ -21,7 +21,7 @@ _RULE: Final = re.compile(r"^[ \t|:-]+$")
 _DIRECTIVE: Final = re.compile(r"^\.\.[ \t]|::[ \t]*$")
 _END: Final = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9])")
 _SHORT_FORM: Final = re.compile(r"\b(?:e\.g|i\.e|etc|vs|approx|ca|incl|resp|no|cf|fig|min|max)\.$", re.IGNORECASE)
-_HIDDEN: Final = re.compile(r"<!--.*?-->|~~[^~\n]+~~|<(?:del|s)>.*?</(?:del|s)>", re.DOTALL)
+_STRUCK: Final = re.compile(r"~~[^~\n]{1,500}~~|<(?:del|s)>[^<\n]{0,500}</(?:del|s)>")
 _UNSPOKEN: Final = re.compile(
     r"\bnon[- ]?(?:goals?|requirements?|objectives?)\b|\bout of scope\b|\broad ?map\b|\bfuture\b|\bideas?\b"
     r"|\bto-?do\b|\balternatives?\b"
@@ -36,6 +36,8 @@ _TARGET: Final = re.compile(
     r"|expected",
     re.IGNORECASE,
 )
+_LINE: Final = 2_000
+"""A longer line is data, not prose."""
 _LENGTH: Final = 700
 """A longer sentence is no sentence; it also bounds what the patterns have to look at."""
 
@@ -90,11 +92,21 @@ class _Reader:
 
 def sentences(text: str) -> Iterator[Sentence]:
     """The sentences of a Markdown, reStructuredText or plain document, in order."""
-    visible = _HIDDEN.sub(lambda hidden: "\n" * hidden.group().count("\n"), text.replace("\u00a0", " "))
-    reader = _Reader(visible.split("\n"))
+    lines = _without_comments(text.replace("\u00a0", " ")).split("\n")
+    reader = _Reader([_STRUCK.sub("", line) if len(line) <= _LINE else "" for line in lines])
     _pass_front_matter(reader)
     while reader.at < len(reader.lines):
         yield from _block(reader)
+
+
+def _without_comments(text: str) -> str:
+    """`text` without HTML comments, on the same number of lines. One that never ends hides nothing."""
+    parts = list[str]()
+    at = 0
+    while (start := text.find("<!--", at)) >= 0 and (end := text.find("-->", start)) >= 0:
+        parts += (text[at:start], "\n" * text.count("\n", start, end))
+        at = end + 3
+    return "".join((*parts, text[at:]))
 
 
 def _pass_front_matter(reader: _Reader) -> None:

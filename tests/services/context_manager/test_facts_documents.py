@@ -1,11 +1,15 @@
 """Facts from prose: precision before recall."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.context_manager.facts import facts_of
 from services.context_manager.facts.finding import Source
+from services.context_manager.outlines import outline
+from services.context_manager.secrecy import without_secrets
 
 
 def said(text: str, path: str = "/docs/notes.md") -> list[tuple[str, str]]:
@@ -174,3 +178,18 @@ def test_any_text_is_read_without_failing(text: str) -> None:
     for fact in facts_of(Source("/README.md", text)):
         assert 1 <= fact.line <= text.count("\n") + 1
         assert 0 < fact.confidence <= 1
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["[", "![](", "<", "`", "<!--", "~~a", "| ", "*a ", "- a\n", "a. A", "token=", "99.9 % ", '"""', "/*", "a\n===\n"],
+)
+def test_a_document_made_to_take_long_does_not(part: str) -> None:
+    """Time grows with the length of a text, not with its square."""
+    text = part * 60_000
+    begun = time.process_time()
+    facts_of(Source("/README.md", text))
+    outline("/README.md", text)
+    outline("/a.py", text)
+    without_secrets("/a.yaml", text)
+    assert time.process_time() - begun < 10

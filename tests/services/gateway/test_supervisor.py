@@ -1,7 +1,7 @@
 """The desk against a real server: no message and no task is lost without a word."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -21,7 +21,7 @@ from tests.following import FINAL, eventually, history, state, until
 
 
 @asynccontextmanager
-async def gateway(bus: Bus, settings: Settings) -> AsyncIterator[None]:
+async def gateway(bus: Bus, settings: Settings) -> AsyncGenerator[None]:
     """The gateway's service while the block runs."""
     runtime = Runtime("gateway", settings, bus, telemetry.start("gateway", settings), asyncio.Event())
     task = asyncio.create_task(start(runtime))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -31,6 +31,7 @@ from mlsystem.train.record import (
     MODEL,
     NATIVE,
     RECORD,
+    STEP,
     Compiled,
     Left,
     Record,
@@ -38,8 +39,9 @@ from mlsystem.train.record import (
     these_versions,
     this_platform,
 )
-from mlsystem.train.search import STEP, Outcome, Settings, search
 
+if TYPE_CHECKING:
+    from mlsystem.train.search import Outcome
 _KEYS = ("task.metric", "search", "split.folds")
 """What the outcome of `train` depends on, besides the validated rows."""
 
@@ -65,6 +67,8 @@ def train_stage(workspace: Workspace) -> Stage:
 
 def fit(dataset: Dataset, spec: Spec, out: Path, *, clock: Clock, reporter: Reporter) -> dict[str, object]:
     """Train on a dataset's training rows, write the four files into `out`, return the result of the stage."""
+    from mlsystem.train.search import Settings, search  # the fitting libraries load in seconds: only where one fits
+
     options = spec.search
     problem = as_problem(dataset, spec.task.metric, options.seed)
     found = search(problem, Settings(options.families, options.prefer, options.threads), clock, reporter)

@@ -19,6 +19,7 @@ from mlsystem.compile.calibration import Calibration
 from mlsystem.compile.model import Kind
 from mlsystem.train.baselines import Baseline
 
+STEP: Final = "train"
 MODEL: Final = "model.onnx"
 LINEAR: Final = "linear.onnx"
 NATIVE: Final = "native.json"

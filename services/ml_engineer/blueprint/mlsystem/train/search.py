@@ -26,9 +26,9 @@ from mlsystem.train.linear import NAME as LINEAR
 from mlsystem.train.linear import fit_linear
 from mlsystem.train.matrices import Matrices
 from mlsystem.train.problem import Problem
+from mlsystem.train.record import STEP
 from mlsystem.train.trees import fit_trees, recipes
 
-STEP = "train"
 MEMBERS = 5
 """Steps that progress is told in: linear, three configurations, and what is made of them."""
 
