@@ -36,7 +36,7 @@ demo: venv
 	@$(BIN)/python examples/demo.py $(ARGS)
 
 test: venv
-	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 lint: venv $(if $(shell command -v node),asyncapi)
 	$(BIN)/ruff check .

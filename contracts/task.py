@@ -35,6 +35,7 @@ from contracts.events import (
     TimedOut,
     Working,
 )
+from contracts.message import Message
 from contracts.report import ActivityReport
 from contracts.subjects import WAKING
 from contracts.summary import Summary
@@ -64,6 +65,7 @@ class TaskState:
     task: str
     agent: str = ""
     first_seq: int = 0
+    """Sequence of the first `submitted`, readable or not: the task begins there."""
     last_seq: int = 0
     """Sequence of the newest event, meaningful or not: what compare-and-set expects."""
     closed_seq: int = 0
@@ -134,7 +136,7 @@ class TaskState:
     @property
     def needs_doorbell(self) -> bool:
         """True when the task can only go on if an item for it stands in WORK."""
-        going_on = self.request is not None and self.waiting is None
+        going_on = self.request is not None and (self.waiting is None or self.waiting in self.timeouts)
         return self.final is None and (going_on or self.claim is not None or bool(self.pending))
 
 
@@ -150,28 +152,40 @@ def transition(state: TaskState, event: TaskEvent) -> TaskState:
     """The state after one more event. An event at or before `last_seq` was seen already: nothing changes."""
     if event.seq <= state.last_seq:
         return state
-    state = replace(state, last_seq=event.seq, first_seq=state.first_seq or event.seq)
-    if state.final is not None or event.body is None:
-        return state
-    if event.event != "submitted" and state.request is None and event.event not in FINAL_EVENTS:
+    begins = event.event == "submitted" and state.first_seq == 0
+    state = replace(state, last_seq=event.seq, first_seq=event.seq if begins else state.first_seq)
+    if state.final is not None or event.body is None or not _concerns(state, event):
         return state
     changed = _apply(state, event)
     if event.event in WAKING and changed is not state:
         changed = replace(changed, pending=(*changed.pending, event.seq))
-    if _closes(event):
+    if _closes(event.body):
         changed = replace(changed, closed_seq=event.seq, claim=None, pending=())
     return changed
 
 
-def _closes(event: TaskEvent) -> bool:
+def _concerns(state: TaskState, event: TaskEvent) -> bool:
+    """Whether the event can mean anything to the task as it is.
+
+    Nothing counts before the first `submitted`, and only its end before one that can be read. The agent in the
+    subject is whom the publisher may speak for, or to: another one's events are about another agent's task.
+    """
+    if state.request is None:
+        return state.first_seq > 0 and event.event in {"submitted", *FINAL_EVENTS}
+    return event.agent == state.agent
+
+
+def lets_go(body: Message) -> bool:
+    """True for events by which the agent leaves its task alone until something wakes it.
+
+    They must be decided on everything that woke it before: whatever they overlook, nobody takes in.
+    """
+    return isinstance(body, QuestionsAsked | Released) or (isinstance(body, DesignProposed) and body.awaits_approval)
+
+
+def _closes(body: Message) -> bool:
     """Closing events end an activation: whatever woke the agent before them has been taken in."""
-    match event.body:
-        case QuestionsAsked() | ActivityReport() | Released() | Completed() | Failed() | Canceled():
-            return True
-        case DesignProposed(awaits_approval=waits):
-            return waits
-        case _:
-            return False
+    return lets_go(body) or isinstance(body, ActivityReport | Completed | Failed | Canceled)
 
 
 def _apply(state: TaskState, event: TaskEvent) -> TaskState:  # noqa: C901, PLR0911, PLR0912 - the table of meanings
@@ -241,8 +255,12 @@ def _approved(state: TaskState, body: Approved) -> TaskState:
 
 
 def _timed_out(state: TaskState, timer: str) -> TaskState:
-    """A timer counts while the task waits for what it guards; the deadline always counts."""
-    if timer in {"deadline", state.waiting}:
+    """A timer counts while the task waits for what it guards; the deadline always counts.
+
+    So does the summary's: set before `reported`, it may fire first when that is delayed, and nothing else would end
+    the wait.
+    """
+    if timer in {"deadline", "summary", state.waiting}:
         return replace(state, timeouts=state.timeouts | {timer})
     return state
 

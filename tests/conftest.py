@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 from nats.aio.msg import Msg
+from xdist.remote import Producer
 
 from services._runtime import telemetry
 from services._runtime.bus import Bus
 from services._runtime.provision import provision
 from services._runtime.publisher import Publisher
 from services._runtime.settings import Settings
+from tests.scheduling import ModulesWhole
 from tests.server import NatsServer
 
 _WIRE = pytest.StashKey[list[str]]()
@@ -78,11 +80,16 @@ def fast_settings(url: str, tmp_path: Path, **given: object) -> Settings:
     return Settings.read(**{**quick, **given})
 
 
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ModulesWhole | None:
+    """The scheduler of a parallel run that asks for no other one."""
+    return ModulesWhole(config, log) if config.getvalue("dist") == "load" else None
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Attaches the wire log to a failed test."""
     report = yield
-    wire: list[str] = item.stash.get(_WIRE, [])
+    wire: list[str] = item.stash.get(_WIRE, list[str]())
     if report.failed and wire:
         report.sections.append(("wire log", "\n".join(wire[-200:])))
     return report

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from contracts import subjects
@@ -37,8 +38,15 @@ class Services:
         }
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, *names: str) -> None:
-        """Starts these services, all of them by default."""
+    def start(self, *names: str, arrange: Callable[[], None] | None = None) -> None:
+        """Starts these services, all of them by default. `arrange` runs in each child first, to limit it."""
+        dies = die_with_parent(signal.SIGKILL)
+
+        def prepare() -> None:
+            dies()
+            if arrange is not None:
+                arrange()
+
         for name in names or subjects.SERVICES:
             with self.log(name).open("ab") as log:
                 self._running[name] = subprocess.Popen(
@@ -46,7 +54,7 @@ class Services:
                     env=self._environment,
                     stdout=log,
                     stderr=log,
-                    preexec_fn=die_with_parent(signal.SIGKILL),
+                    preexec_fn=prepare,
                 )
 
     def kill(self, name: str) -> None:

@@ -18,7 +18,7 @@ import json
 import random
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -28,6 +28,7 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
+from nats.js.api import ObjectInfo
 from nats.js.errors import NotFoundError, ObjectNotFoundError
 
 from contracts import subjects
@@ -38,6 +39,7 @@ from services._runtime.errors import (
     Malformed,
     Misconfigured,
     NobodyAnswers,
+    NoStream,
     TooLarge,
     WrongSequence,
 )
@@ -84,6 +86,20 @@ class Expect:
     seq: int
 
 
+class _Client(Client):
+    """The library's client, which keeps on connecting whatever happens in between.
+
+    It knows OSError alone. Under uvloop writing to a connection that was just reset is a RuntimeError, and half a
+    greeting is a ValueError: either would end its reconnecting without a word, neither connected nor closed for good.
+    """
+
+    async def _process_connect_init(self) -> None:
+        try:
+            await super()._process_connect_init()
+        except (RuntimeError, ValueError) as error:
+            raise ConnectionResetError(f"the connection was lost while it was made: {error}") from error
+
+
 @dataclass(slots=True)
 class _Waiter:
     subject: str
@@ -107,11 +123,12 @@ class Bus:
     async def connect(cls, settings: Settings, service: str, *, url: str = "") -> "Bus":
         """A connected bus. Raises BusUnavailable without a server in time."""
         address = url or settings.nats_url
-        client = Client()
+        client = _Client()
         bus = cls(client, settings, service, asyncio.Event(), f"_INBOX_{service}.{new_nonce()}")
         try:
-            async with asyncio.timeout(settings.connect_timeout_s):
-                await client.connect(
+            await _within(
+                settings.connect_timeout_s,
+                client.connect(
                     address,
                     name=service,
                     inbox_prefix=f"_INBOX_{service}".encode(),
@@ -123,9 +140,10 @@ class Bus:
                     closed_cb=bus._ended,
                     disconnected_cb=_disconnected,
                     reconnected_cb=_reconnected,
-                )
+                ),
+            )
         except (TimeoutError, NatsError, OSError) as error:
-            with contextlib.suppress(NatsError, OSError):
+            with contextlib.suppress(NatsError, OSError, RuntimeError):
                 await client.close()
             raise BusUnavailable(
                 f"no NATS server answers at {address}: start one, or unset NATS_URL to use the embedded server"
@@ -151,10 +169,13 @@ class Bus:
         return await self._patiently(lambda: self._store(subject, body, sent))
 
     async def send(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> None:
-        """Publishes on core NATS: at most once, nobody may hear it."""
+        """Publishes on core NATS: at most once, nobody may hear it. Raises BusUnavailable, TooLarge."""
         self._guard(subject, body, headers or {})
-        await self.client.publish(subject, body, headers=dict(headers) if headers else None)
-        _reraise_cancellation()
+        try:
+            await self.client.publish(subject, body, headers=dict(headers) if headers else None)
+        except NatsError as error:
+            raise BusUnavailable(f"the bus is away: {error}") from error
+        reraise_cancellation()
 
     async def request(
         self, subject: str, body: bytes, headers: Mapping[str, str] | None = None, *, timeout_s: float
@@ -167,32 +188,45 @@ class Bus:
         return message
 
     async def history(self, task: str, *, after: int = 0) -> list[Stored]:
-        """Every stored event of a task with a sequence above `after`, in order, bodies whole."""
+        """Every stored event of a task with a sequence above `after`, in order, as `read` gives them."""
         first = after + 1 if after else await self._first_sequence(task)
         if first == 0:
             return []
         return await self.read(subjects.TASKS, subjects.task_history(task), first)
 
+    async def news(self, task: str, *, after: int) -> list[Stored]:
+        """What was written above `after`, once a compare-and-set that expected `after` was refused.
+
+        Raises BusUnavailable when nothing can be read there within patience: the replica that answers is behind, or
+        what stood last is gone (expired, removed), and only a fold from the start can say what to expect.
+        """
+
+        async def look() -> list[Stored]:
+            found = await self.history(task, after=after)
+            if not found:
+                raise BusUnavailable(f"task {task!r} is not at {after} any more, and nothing newer can be read")
+            return found
+
+        return await self._patiently(look)
+
     async def read(self, stream: str, subject_filter: str, first: int) -> list[Stored]:
-        """Messages of a stream from sequence `first` on, by batched direct get."""
-        found: list[Stored] = []
-        while True:
-            start = found[-1].seq + 1 if found else first
-            batch, pending = await self._patiently(partial(self._batch, stream, subject_filter, start))
-            found.extend(batch)
-            if not pending or not batch:
-                return found
+        """Messages of a stream from sequence `first` on, by batched direct get; bodies as `readable` gives them."""
+        return [await self.readable(stored) for stored in await self._read(stream, subject_filter, first)]
 
     async def get(self, stream: str, seq: int) -> Stored | None:
-        """One stored message, or None when it is gone."""
+        """One stored message, its body as `readable` gives it, or None when it is gone."""
         answer = await self._patiently(lambda: self._direct(stream, {"seq": seq}))
-        return None if answer is None else await self.whole(_stored(stream, answer))
+        return None if answer is None else await self.readable(_stored(stream, answer))
 
     async def subjects_of(self, stream: str, subject_filter: str) -> dict[str, int]:
-        """Subject -> number of stored messages. Makes no consumer."""
+        """Subject -> number of stored messages. Makes no consumer. Raises NoStream."""
         found: dict[str, int] = {}
         while True:
-            page = await self.api(f"STREAM.INFO.{stream}", {"subjects_filter": subject_filter, "offset": len(found)})
+            wanted = {"subjects_filter": subject_filter, "offset": len(found)}
+            try:
+                page = await self.api(f"STREAM.INFO.{stream}", wanted)
+            except NotFoundError as error:
+                raise NoStream(stream) from error
             names: dict[str, int] = page["state"].get("subjects") or {}
             found.update(names)
             if not names or len(found) >= page.get("total", 0):
@@ -230,6 +264,14 @@ class Bus:
             return stored
         return replace(stored, data=await self._redeem(stored.data))
 
+    async def readable(self, stored: Stored) -> Stored:
+        """As `whole`, but without a body where the claim check is bad: nobody's history ends at such a message."""
+        try:
+            return await self.whole(stored)
+        except Malformed as error:
+            log.warning("bus.payload_lost", subject=stored.subject, stream_seq=stored.seq, reason=str(error))
+            return replace(stored, data=b"")
+
     async def flush(self) -> None:
         """Returns when the server has seen everything that was sent, or after 2 s.
 
@@ -244,6 +286,11 @@ class Bus:
             await asyncio.wait_for(asyncio.shield(flushing), 2)
 
     @property
+    def connections(self) -> int:
+        """How often the connection was made anew: what the server had sent on the one before may be lost."""
+        return self.client.stats["reconnects"]
+
+    @property
     def version(self) -> str:
         """The server's version, such as 2.14.0."""
         found = self.client.connected_server_version
@@ -254,8 +301,9 @@ class Bus:
         if not self.client.is_closed:
             if self.client.is_connected:
                 await self.flush()
-            with contextlib.suppress(RuntimeError):  # uvloop: the transport of a lost connection takes no last words
+            with contextlib.suppress(RuntimeError, OSError):  # a connection that is lost takes no last words
                 await self.client.close()
+            self.closed.set()
 
     async def _store(self, subject: str, body: bytes, headers: Mapping[str, str]) -> Ack:
         self._guard(subject, body, headers)
@@ -278,7 +326,7 @@ class Bus:
                 await self.client.publish(
                     subject, body, reply=f"{self._inbox}.{token}", headers=dict(headers) if headers else None
                 )
-                _reraise_cancellation()
+                reraise_cancellation()
                 return await waiter.answer
         except TimeoutError as error:
             raise BusUnavailable(f"no answer on {subject!r} within {timeout_s:g} s") from error
@@ -315,41 +363,52 @@ class Bus:
         """Where a task's history begins; 0 when there is none.
 
         A literal subject is found through the stream's index, a scan for the task's wildcard from sequence 1
-        is not: the first event is `submitted`, whoever it was addressed to.
+        is not: the first event is the first `submitted`, whoever it was addressed to.
         """
-        for agent in (subjects.ML_ENGINEER, "*"):
-            wanted = subjects.task_events_named(task, "submitted", agent)
-            answer = await self._patiently(
-                lambda name=wanted: self._direct(subjects.TASKS, {"seq": 1, "next_by_subj": name})
-            )
-            if answer is not None:
-                return int((answer.headers or {})["Nats-Sequence"])
-        return 0
+        wanted = {"multi_last": [subjects.task_events_named(task, "submitted")], "batch": _BATCH}
+        last, _ = await self._patiently(lambda: self._batch(subjects.TASKS, wanted))
+        found = [await self._first_on(subjects.TASKS, stored.subject) for stored in last]
+        return min((seq for seq in found if seq), default=0)
+
+    async def _first_on(self, stream: str, subject: str) -> int:
+        """Sequence of the first message on a literal subject; 0 when there is none."""
+        answer = await self._patiently(lambda: self._direct(stream, {"seq": 1, "next_by_subj": subject}))
+        return int((answer.headers or {})["Nats-Sequence"]) if answer is not None else 0
 
     async def _direct(self, stream: str, wanted: Mapping[str, Any]) -> Msg | None:
         message = await self._call(
             f"$JS.API.DIRECT.GET.{stream}", json.dumps(wanted).encode(), {}, self.settings.publish_timeout_s
         )
-        status = (message.headers or {}).get("Status", "")
-        if status == "404":
+        if _is_stored(message):
+            return message
+        if (message.headers or {}).get("Status") == "404":
             return None
-        if status:
-            raise BusUnavailable(f"stream {stream} cannot be read: {_description(message)}")
-        return message
+        raise BusUnavailable(f"stream {stream} cannot be read: {_description(message)}")
 
-    async def _batch(self, stream: str, subject_filter: str, first: int) -> tuple[list[Stored], int]:
-        """One batch of messages and how many are left after it."""
+    async def _read(self, stream: str, subject_filter: str, first: int) -> list[Stored]:
+        """As `read`, bodies as they are stored."""
+        found: list[Stored] = []
+        while True:
+            start = found[-1].seq + 1 if found else first
+            wanted = {"seq": start, "next_by_subj": subject_filter, "batch": _BATCH}
+            batch, pending = await self._patiently(partial(self._batch, stream, wanted))
+            found.extend(batch)
+            if not pending or not batch:
+                return found
+
+    async def _batch(self, stream: str, wanted: Mapping[str, Any]) -> tuple[list[Stored], int]:
+        """One batch of messages, as they are stored, and how many are left after it."""
+        if not self.client.is_connected:
+            raise BusUnavailable("the bus is away")  # the client would forget to take the subscription back
         self._next += 1
         queue: asyncio.Queue[Msg] = asyncio.Queue()
         inbox = f"{self._inbox}.batch.{self._next}"
         subscription = await self.client.subscribe(inbox, cb=queue.put)
-        wanted = {"seq": first, "next_by_subj": subject_filter, "batch": _BATCH}
         try:
             async with asyncio.timeout(self.settings.publish_timeout_s):
                 await self.client.publish(f"$JS.API.DIRECT.GET.{stream}", json.dumps(wanted).encode(), reply=inbox)
-                _reraise_cancellation()
-                found, pending = await self._collect(stream, queue)
-            return [await self.whole(stored) for stored in found], pending
+                reraise_cancellation()
+                return await self._collect(stream, queue)
         except TimeoutError as error:
             raise BusUnavailable(f"stream {stream} was not read in time") from error
         except NatsError as error:
@@ -362,12 +421,12 @@ class Bus:
         found: list[Stored] = []
         while True:
             message = await queue.get()
-            status = (message.headers or {}).get("Status", "")
-            if status in {"204", "404"}:
+            if _is_stored(message):
+                found.append(_stored(stream, message))
+            elif (message.headers or {}).get("Status") in {"204", "404"}:
                 return found, int((message.headers or {}).get("Nats-Num-Pending", 0))
-            if status:
+            else:
                 raise BusUnavailable(f"stream {stream} cannot be read: {_description(message)}")
-            found.append(_stored(stream, message))
 
     async def _check_in(self, body: bytes) -> bytes:
         """Puts a large body into the object store under its digest; returns the claim check."""
@@ -390,15 +449,19 @@ class Bus:
             bucket, name, digest = str(wanted["bucket"]), str(wanted["name"]), str(wanted["digest"])
         except (ValueError, KeyError, TypeError) as error:
             raise Malformed(f"not a claim check {{bucket, name, digest, size}}: {error}") from error
+        if bucket != subjects.PAYLOADS_BUCKET:
+            raise Malformed(f"bucket {bucket!r} of a claim check is not {subjects.PAYLOADS_BUCKET!r}")
 
-        async def read() -> bytes:
-            store = await self.client.jetstream().object_store(bucket)
-            return (await store.get(name)).data or b""
+        async def look() -> ObjectInfo:
+            return await (await self.client.jetstream().object_store(bucket)).get_info(name)
 
         try:
-            body = await self._patiently(lambda: _typed(read))
+            about = await self._patiently(lambda: _typed(look))
         except (ObjectNotFoundError, NotFoundError) as error:
             raise Malformed(f"the payload {name!r} of a claim check is not in bucket {bucket!r}") from error
+        # Not by the store's own `get`: it waits for ever for chunks that are gone.
+        chunks = await self._read(f"OBJ_{bucket}", f"$O.{bucket}.C.{about.nuid}", 1)
+        body = b"".join(chunk.data for chunk in chunks)
         if digest != f"sha256:{hashlib.sha256(body).hexdigest()}":
             raise Malformed(f"the payload {name!r} is not what its claim check says: digests differ")
         return body
@@ -465,6 +528,20 @@ def new_nonce() -> str:
     return secrets.token_hex(8)
 
 
+async def _within(limit_s: float, connecting: Coroutine[Any, Any, None]) -> None:
+    """Raises TimeoutError when it takes longer. A cancellation that meets a lost connection is swallowed: ask again."""
+    task = asyncio.create_task(connecting)
+    try:
+        await asyncio.wait({task}, timeout=limit_s)
+        if not task.done():
+            raise TimeoutError
+        task.result()
+    finally:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=0.1)
+
+
 async def _typed(call: Callable[[], Awaitable[T]]) -> T:
     """Runs a call of the client library; its connection errors become ours."""
     try:
@@ -475,7 +552,7 @@ async def _typed(call: Callable[[], Awaitable[T]]) -> T:
         raise BusUnavailable(f"the bus is away: {error or type(error).__name__}") from error
 
 
-def _reraise_cancellation() -> None:
+def reraise_cancellation() -> None:
     """The client swallows a cancellation under back-pressure: ask the task itself."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
@@ -498,6 +575,11 @@ def _api_error(call: str, error: Mapping[str, Any]) -> Exception:
     if int(error.get("code", 0)) >= 500:
         return BusUnavailable(text)
     return Misconfigured(f"{text} (error {error.get('err_code')})")
+
+
+def _is_stored(message: Msg) -> bool:
+    """True for a message out of a stream. Its publisher may have given it any header, `Status` too."""
+    return "Nats-Sequence" in (message.headers or {})
 
 
 def _description(message: Msg) -> str:

@@ -10,10 +10,10 @@ Source: NATS ADR-13 (pull consumers), ADR-17 (ordered consumer).
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, Awaitable
 from dataclasses import dataclass, field
 from datetime import UTC
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 from nats.aio.client import Client
@@ -22,13 +22,17 @@ from nats.errors import Error as NatsError
 from nats.js.errors import NotFoundError
 
 from contracts.envelope import Stored
-from services._runtime.bus import Bus
+from services._runtime.bus import Bus, reraise_cancellation
 from services._runtime.errors import BusUnavailable
 
 _EXPIRES_S: Final = 30.0
-_PAUSE_S: Final = {"409": 0.1, "503": 0.25}
+_PAUSE_S: Final = {"408": 0.0, "409": 0.1}
+_REFUSED_S: Final = 0.25
+"""Before asking again what the server refused for any other reason, or what it does not have."""
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,11 @@ class Delivery:
     def pending(self) -> int:
         """Messages that stood behind this one when it was given."""
         return self.message.metadata.num_pending
+
+    @property
+    def place(self) -> int:
+        """1 for the first message that the server's consumer gave to anyone, 2 for the next."""
+        return self.message.metadata.sequence.consumer
 
     async def ack(self) -> None:
         """Done: never give it again."""
@@ -90,7 +99,7 @@ class PullConsumer:
         silent = asyncio.get_running_loop().time() - self._heard_at
         return silent > 2 * self.bus.settings.heartbeat_s + 1
 
-    async def run(self, stop: asyncio.Event) -> AsyncIterator[Delivery]:
+    async def run(self, stop: asyncio.Event) -> AsyncGenerator[Delivery]:
         """Deliveries until `stop` is set."""
         self._inbox = self.bus.client.new_inbox()
         end = await self.bus.subscribe(f"{self._inbox}.*", self._hear)
@@ -146,9 +155,8 @@ class PullConsumer:
             )
 
     async def _hear(self, message: Msg) -> None:
-        status = (message.headers or {}).get("Status", "") if not message.data else ""
-        if status:
-            await self._status(message, status)
+        if not message.reply:  # a stored message may have any header, but only it has where to acknowledge
+            await self._status(message, (message.headers or {}).get("Status", ""))
             return
         self._heard_at = asyncio.get_running_loop().time()
         self._credit -= 1
@@ -164,7 +172,7 @@ class PullConsumer:
         self._credit = 0
         if status not in {"404", "408"}:
             log.info("consumer.status", durable=self.durable, status=status, text=_text(message))
-        await asyncio.sleep(_PAUSE_S.get(status, 0))
+        await asyncio.sleep(_PAUSE_S.get(status, _REFUSED_S))
         await self._ask()
 
     async def _watch(self) -> None:
@@ -182,6 +190,7 @@ class PullConsumer:
                 log.warning("consumer.silent", durable=self.durable)
                 asked_at = loop.time()
                 await self._ask()
+                reraise_cancellation()
 
 
 @dataclass(slots=True)
@@ -200,56 +209,70 @@ class OrderedConsumer:
     @property
     def deaf(self) -> bool:
         """True when two heartbeats were missed."""
-        return self._pulls is not None and self._pulls.deaf
+        return self._pulls is None or self._pulls.deaf
 
     async def run(self, stop: asyncio.Event) -> AsyncGenerator[Stored]:
-        """Messages until `stop` is set; a consumer that the server lost is made anew after the last one seen."""
+        """Messages until `stop` is set; a consumer that the server lost is made anew after the last one seen.
+
+        Bodies as `Bus.readable` gives them. Raises BusUnavailable when the connection is closed for good.
+        """
         while not stop.is_set():
             name = ""
             try:
-                name = await self._create()
-                self._pulls = PullConsumer(self.bus, self.stream, name, slots=256)
-                async for stored in self._messages(self._pulls, name, stop):
-                    yield stored
-            except NotFoundError:
-                log.info("consumer.recreated", stream=self.stream, after=self.after)
-            except BusUnavailable as error:
-                log.warning("consumer.unavailable", stream=self.stream, error=str(error))
+                name = await unless_stopped(stop, self._create()) or ""
+                if name:
+                    self._pulls = PullConsumer(self.bus, self.stream, name, slots=256)
+                    async with contextlib.aclosing(self._messages(self._pulls, name, stop)) as messages:
+                        async for stored in messages:
+                            yield stored
+            except (NotFoundError, BusUnavailable) as error:
+                log.warning("consumer.unavailable", stream=self.stream, after=self.after, error=str(error))
+                if self.bus.closed.is_set():
+                    raise
+                await unless_stopped(stop, asyncio.sleep(_REFUSED_S))
             finally:
                 if name:
                     await self._delete(name)
 
-    async def _messages(self, pulls: PullConsumer, name: str, stop: asyncio.Event) -> AsyncIterator[Stored]:
+    async def _messages(self, pulls: PullConsumer, name: str, stop: asyncio.Event) -> AsyncGenerator[Stored]:
+        """What one consumer of the server's gives, until `stop`, its loss, or a message that was lost on the way."""
         renew = asyncio.Event()
-        check = asyncio.create_task(self._alive(name, stop, renew))
+        check = asyncio.create_task(self._end_when_lost(name, stop, renew))
+        place = 0
         try:
-            async for delivery in pulls.run(renew):
-                await pulls.free()
-                if delivery.stored.seq <= self.after:
-                    continue
-                self.after = delivery.stored.seq
-                self.live = self.live or delivery.pending == 0
-                yield await self.bus.whole(delivery.stored)
+            async with contextlib.aclosing(pulls.run(renew)) as deliveries:
+                async for delivery in deliveries:
+                    await pulls.free()
+                    place += 1
+                    if delivery.place != place:
+                        log.info("consumer.gap", stream=self.stream, after=self.after)
+                        return
+                    stored = await self.bus.readable(delivery.stored)
+                    self.after = stored.seq
+                    self.live = self.live or delivery.pending == 0
+                    yield stored
         finally:
             check.cancel()
+            await asyncio.gather(check, return_exceptions=True)
 
-    async def _alive(self, name: str, stop: asyncio.Event, renew: asyncio.Event) -> None:
-        """Sets `renew` when the run is to end, or the server no longer knows the consumer."""
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), self.bus.settings.heartbeat_s)
-            if stop.is_set() or not await self._known(name):
-                renew.set()
-                return
+    async def _end_when_lost(self, name: str, stop: asyncio.Event, renew: asyncio.Event) -> None:
+        """Sets `renew` when the run is to end.
 
-    async def _known(self, name: str) -> bool:
+        That is at `stop`, when the server no longer knows the consumer, and after a new connection: nothing is
+        acknowledged, so what was on its way on the old one will not come again.
+        """
+        connections = self.bus.connections
         try:
+            while connections == self.bus.connections and not stop.is_set():
+                await unless_stopped(stop, asyncio.sleep(self.bus.settings.heartbeat_s))
+                await unless_stopped(stop, self._still_there(name))
+        finally:
+            renew.set()
+
+    async def _still_there(self, name: str) -> None:
+        """Raises NotFoundError when the server no longer knows the consumer."""
+        with contextlib.suppress(BusUnavailable):
             await self.bus.api(f"CONSUMER.INFO.{self.stream}.{name}", {})
-        except NotFoundError:
-            return False
-        except BusUnavailable:
-            return True
-        return True
 
     async def _create(self) -> str:
         config: dict[str, Any] = {
@@ -271,6 +294,18 @@ class OrderedConsumer:
     async def _delete(self, name: str) -> None:
         with contextlib.suppress(NotFoundError, BusUnavailable, NatsError):
             await self.bus.client.publish(f"$JS.API.CONSUMER.DELETE.{self.stream}.{name}", b"")
+
+
+async def unless_stopped(stop: asyncio.Event, work: Awaitable[T]) -> T | None:
+    """The result of `work`, or None when `stop` is set before: then `work` is cancelled."""
+    working, stopping = asyncio.ensure_future(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        for task in (working, stopping):
+            task.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)
 
 
 def _delivered(message: Msg) -> Stored:

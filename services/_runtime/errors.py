@@ -5,6 +5,7 @@ MeshError
 +-- Transient          the same message may work later        -> nak with a jittered delay
 |    +-- BusUnavailable    no connection or no answer
 |         +-- NobodyAnswers     no service listens on that subject now
+|         +-- NoStream          the stream is not there (any more)
 +-- Permanent          the task cannot succeed                -> the task fails with this reason
 |    +-- TooLarge          over the server's limit
 |    +-- BudgetExceeded    tokens, cost or time used up
@@ -40,6 +41,14 @@ class NobodyAnswers(BusUnavailable):
     def __init__(self, subject: str) -> None:
         super().__init__(f"nobody answers on {subject!r}: is that service running?")
         self.subject = subject
+
+
+class NoStream(BusUnavailable):
+    """A stream of the mesh is not there: never made, or removed by somebody."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(f"there is no stream {stream!r} on this bus: restart a service, each makes what is missing")
+        self.stream = stream
 
 
 class Permanent(MeshError):  # noqa: N818

@@ -25,13 +25,13 @@ from nats.aio.msg import Msg
 from pydantic import BaseModel, JsonValue, TypeAdapter
 
 from contracts import subjects
-from contracts.envelope import MSG_ID, TaskEvent, read_event
+from contracts.envelope import MSG_ID, Stored, TaskEvent, read_event
 from contracts.events import Progressed, StepRecorded, Working
 from contracts.message import Message
-from contracts.task import FINAL_EVENTS, TaskState, Timer, decide, transition
+from contracts.task import FINAL_EVENTS, TaskState, Timer, decide, lets_go, transition
 from services._runtime import telemetry
 from services._runtime.bus import Expect
-from services._runtime.errors import Fenced, Interrupted, WrongSequence
+from services._runtime.errors import BusUnavailable, Fenced, Interrupted, WrongSequence
 from services._runtime.publisher import About, Publisher, Sent, new_id
 
 R = TypeVar("R")
@@ -80,10 +80,20 @@ class Activation:
     origin: Origin
     _last_id: str
     """Id of our newest event: what caused the next one."""
+    _decided_on: int = 0
+    """Sequence of the newest event that the handler knew when it began to decide."""
     _events: int = 0
     _progress_at: datetime | None = None
     _progress_step: str = ""
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        """What the claim found is known to the handler."""
+        self.decide_again()
+
+    def decide_again(self) -> None:
+        """The handler begins to decide, on the state as it is now."""
+        self._decided_on = self.state.last_seq
 
     @property
     def task(self) -> str:
@@ -99,7 +109,8 @@ class Activation:
         """Stores an event of this agent; its sequence. What others wrote in between is taken in first.
 
         Raises: Fenced; Interrupted when a cancel or the deadline was found, unless `ending`: the event is part
-        of how an interrupted task ends.
+        of how an interrupted task ends; WrongSequence for an event that lets go of the task, when another came that
+        wakes it and that the handler has not decided on: nobody else would take it in.
         """
         self._events += 1
         message_id = f"{self.task}/{self.claim}/{self._events}"
@@ -107,12 +118,13 @@ class Activation:
         async with self._lock:
             while True:
                 self._check(ending=ending or event in FINAL_EVENTS)
+                self._check_overlooked(body)
                 try:
                     sent = await self.publisher.event(
                         event, self.state.agent, body, about, expect=Expect(self._filter, self.state.last_seq)
                     )
                 except WrongSequence:
-                    if await self._take_in(message_id):
+                    if self._take_in(await self.publisher.bus.news(self.task, after=self.state.last_seq), message_id):
                         break
                 else:
                     # Nothing else was written since the fold: the compare-and-set proves it.
@@ -159,7 +171,8 @@ class Activation:
         if body.step != self._progress_step and fresh:
             self._progress_at, self._progress_step = now, body.step
             await self.append("progressed", body)
-        await self.publisher.live(self.task, body)
+        with contextlib.suppress(BusUnavailable):  # a hint: nobody needs to hear it
+            await self.publisher.live(self.task, body)
 
     async def timer(self, name: Timer, after_s: float) -> None:
         """The server wakes the task with `timeout` after `after_s`, whoever lives then."""
@@ -169,7 +182,7 @@ class Activation:
     async def refresh(self) -> None:
         """Takes in what others wrote. Raises Fenced or Interrupted."""
         async with self._lock:
-            await self._take_in("")
+            self._take_in(await self.publisher.bus.history(self.task, after=self.state.last_seq))
         self._check(ending=False)
 
     async def watch(self) -> None:
@@ -208,10 +221,14 @@ class Activation:
         if "deadline" in self.state.timeouts and self.state.report is None:
             raise Interrupted("deadline", "the deadline passed")
 
-    async def _take_in(self, message_id: str) -> bool:
+    def _check_overlooked(self, body: Message) -> None:
+        if lets_go(body) and any(seq > self._decided_on for seq in self.state.pending):
+            raise WrongSequence(f"task {self.task!r}: something came that was not decided on")
+
+    def _take_in(self, news: list[Stored], message_id: str = "") -> bool:
         """Folds new events; True if our own `message_id` is among them."""
         found = False
-        for stored in await self.publisher.bus.history(self.task, after=self.state.last_seq):
+        for stored in news:
             event = read_event(stored)
             self._fold(event)
             found = found or (bool(message_id) and event.metadata.id == message_id)
@@ -232,8 +249,9 @@ async def claim(publisher: Publisher, doorbell: Doorbell, executor: str) -> Acti
     history: list[TaskEvent] = []
     state = TaskState(doorbell.task)
     origin = Origin("", ())
+    news = await publisher.bus.history(doorbell.task)
     while True:
-        for stored in await publisher.bus.history(doorbell.task, after=state.last_seq):
+        for stored in news:
             event = read_event(stored)
             history.append(event)
             state = transition(state, event)
@@ -255,6 +273,7 @@ async def claim(publisher: Publisher, doorbell: Doorbell, executor: str) -> Acti
             sent = await publisher.event("working", state.agent, body, about, expect=expect)
         except WrongSequence:
             log.debug("journal.claim_refused", task=doorbell.task)
+            news = await publisher.bus.news(doorbell.task, after=state.last_seq)
         else:
             opened = _event(sent, "working", state.agent, body)
             state = transition(state, opened)

@@ -16,7 +16,7 @@ from opentelemetry.trace import SpanKind
 from contracts.envelope import Metadata, Stored, decode, encode
 from contracts.message import ContractError, Message
 from services._runtime import telemetry
-from services._runtime.errors import MeshError
+from services._runtime.errors import BusUnavailable, MeshError, TooLarge
 from services._runtime.publisher import new_id
 from services._runtime.service import Runtime
 
@@ -101,4 +101,10 @@ class Responder(Generic[Request]):
             schema=body.data_schema(),
             traceparent=telemetry.current_traceparent(),
         )
-        await self.runtime.bus.send(message.reply, body.to_bytes(), encode(metadata))
+        try:
+            await self.runtime.bus.send(message.reply, body.to_bytes(), encode(metadata))
+        except TooLarge as error:
+            log.warning("responder.too_large", subject=message.subject, size=error.size, limit=error.limit)
+            await self._reply(message, self.refuse(f"the answer cannot be sent: {error}"))
+        except BusUnavailable as error:
+            log.warning("responder.not_sent", subject=message.subject, error=str(error))  # the asker asks again

@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     """How long a publish is retried, with the same id, while the bus is away."""
     connect_timeout_s: float = Field(default=10, gt=0)
     """How long the first connection may take."""
-    heartbeat_s: float = Field(default=5, gt=0)
+    heartbeat_s: float = Field(default=5, gt=0, le=15)
     """Idle heartbeat of consumers; two missed ones make a service not ready."""
     claim_check_bytes: int = Field(default=256 * 1024, ge=1024)
     """Bodies above this travel as a claim check through the object store."""

@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final, TextIO, cast
 
 import structlog
 from opentelemetry import trace
@@ -26,6 +26,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.status import Status, StatusCode
+from structlog.tracebacks import ExceptionDictTransformer
 
 from contracts.envelope import split_traceparent
 from services._runtime.settings import Settings
@@ -186,7 +187,7 @@ def configure_logs(level: str, target: Path | TextIO | None = None) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks,
+            structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
             _redacted,
             structlog.processors.JSONRenderer(default=str),
         ],
@@ -197,9 +198,22 @@ def configure_logs(level: str, target: Path | TextIO | None = None) -> None:
 
 
 def _redacted(_logger: object, _method: str, event: Any) -> Any:
+    return _without_secrets(event)
+
+
+def _without_secrets(value: Any) -> Any:
+    """Texts at any depth: a traceback is a tree."""
     from services._runtime.redaction import redact
 
-    return {key: redact(value) if isinstance(value, str) else value for key, value in event.items()}
+    match value:
+        case str():
+            return redact(value)
+        case dict():
+            return {key: _without_secrets(inner) for key, inner in cast("dict[str, Any]", value).items()}
+        case list() | tuple():
+            return [_without_secrets(inner) for inner in cast("list[Any]", value)]
+        case _:
+            return value
 
 
 def _stream(target: Path | TextIO | None) -> TextIO:

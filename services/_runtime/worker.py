@@ -22,8 +22,9 @@ from contracts.dead import DeadLetter
 from contracts.envelope import Stored, concerns
 from contracts.message import ContractError
 from services._runtime import telemetry
+from services._runtime.bus import reraise_cancellation
 from services._runtime.consumer import Delivery, PullConsumer
-from services._runtime.errors import Fenced, Interrupted, Malformed, MeshError, Permanent, Transient
+from services._runtime.errors import Fenced, Interrupted, Malformed, MeshError, Permanent, Transient, WrongSequence
 from services._runtime.journal import Activation, Doorbell, claim
 from services._runtime.publisher import About, Publisher
 
@@ -47,19 +48,24 @@ class Worker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Returns when stopped and every handler is at rest. What was in flight is given back at once."""
-        async for delivery in self.consumer.run(stop):
-            task = asyncio.create_task(self._process(delivery))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
-        for task in tuple(self._running):
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        try:
+            async for delivery in self.consumer.run(stop):
+                task = asyncio.create_task(self._process(delivery))
+                self._running.add(task)
+                task.add_done_callback(self._running.discard)
+        finally:
+            for task in tuple(self._running):
+                task.cancel()
+            await asyncio.gather(*self._running, return_exceptions=True)
 
     async def _process(self, delivery: Delivery) -> None:
         _bind(delivery.stored)
         beat = asyncio.create_task(self._beat(delivery))
         try:
             await self._settle(delivery)
+        except Exception:
+            # Neither acknowledged nor given back, since the bus is away or refuses the dead letter: it comes again.
+            log.exception("worker.not_settled", subject=delivery.stored.subject)
         finally:
             beat.cancel()
             await self.consumer.free()
@@ -107,6 +113,7 @@ class Worker:
         while True:
             await asyncio.sleep(self.publisher.bus.settings.ack_wait_s / 3)
             await delivery.in_progress()
+            reraise_cancellation()  # a beat that outlived its handler would keep the message from everybody else
 
 
 class TaskHandler(Protocol):
@@ -163,8 +170,8 @@ class Doorbells:
     async def _engage(self, activation: Activation) -> None:
         """A task that cannot succeed is failed; a defect is one only after the last try."""
         try:
-            await _supervised(activation, self.handler.engage(activation))
-        except (Permanent, ContractError) as error:
+            await self._decided(activation)
+        except (Permanent, Malformed, ContractError) as error:
             log.warning("worker.task_failed", reason=str(error))
             await self.handler.failed(activation, str(error))
         except MeshError:
@@ -175,6 +182,17 @@ class Doorbells:
             log.exception("worker.task_failed")
             reason = f"the {activation.state.agent} failed {activation.doorbell.deliveries} times: {error}"
             await self.handler.failed(activation, reason)
+
+    async def _decided(self, activation: Activation) -> None:
+        """Engages again while the end of the activation is refused: something woke it that was not decided on."""
+        while True:
+            try:
+                await _supervised(activation, self.handler.engage(activation))
+            except WrongSequence as moved:
+                log.info("worker.decides_again", reason=str(moved))
+                activation.decide_again()
+            else:
+                return
 
 
 async def _supervised(activation: Activation, work: Awaitable[None]) -> None:

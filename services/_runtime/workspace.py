@@ -60,7 +60,7 @@ def _path(text: str) -> Path:
     if parts.scheme and "://" in text:
         raise Permanent(f"workspace {text!r}: only absolute paths and file:// URLs are supported so far")
     if not text.startswith("/"):
-        raise Permanent(f"workspace {text!r} is not an absolute path")
+        raise Permanent(f"workspace {text!r} is not an absolute path: give it from the root on, as in '/srv/shop'")
     return Path(text)
 
 

@@ -8,12 +8,12 @@ Ctrl-C cancels the task and waits for its end, a second one leaves it as it is. 
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncGenerator, Awaitable, Generator, Mapping
+from collections.abc import Awaitable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from contracts import subjects
-from contracts.envelope import Stored, TaskEvent, read_event
+from contracts.envelope import TaskEvent, read_event
 from contracts.events import AnswerValue, Progressed
 from contracts.message import ContractError
 from contracts.task import TaskState, transition
@@ -108,7 +108,7 @@ class Journey:
         stop = asyncio.Event()
         events = OrderedConsumer(bus, subjects.TASKS, subjects.task_history(task), after=self.state.last_seq)
         try:
-            async with contextlib.aclosing(cast("AsyncGenerator[Stored]", events.run(stop))) as found:
+            async with contextlib.aclosing(events.run(stop)) as found:
                 async for stored in found:
                     if not stop.is_set():
                         self._take(read_event(stored))

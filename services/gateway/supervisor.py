@@ -8,10 +8,9 @@
 """
 
 import asyncio
-import contextlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
@@ -23,9 +22,10 @@ from contracts.events import Failed, Redriven, Totals
 from contracts.message import Message
 from contracts.task import FINAL_EVENTS, TaskState, fold
 from services._runtime import telemetry
-from services._runtime.bus import Bus, Expect
-from services._runtime.consumer import Delivery
-from services._runtime.errors import BusUnavailable, Malformed, WrongSequence
+from services._runtime.bus import Bus, Expect, moment
+from services._runtime.consumer import Delivery, unless_stopped
+from services._runtime.errors import BusUnavailable, Malformed, NoStream, WrongSequence
+from services._runtime.provision import provision
 from services._runtime.publisher import About
 from services._runtime.service import Runtime
 from services._runtime.worker import bury
@@ -47,25 +47,23 @@ class Supervisor:
 
     async def on_task_message(self, delivery: Delivery) -> None:
         """Handle of the durable on TASKS."""
-        stored = await self.runtime.bus.whole(delivery.stored)
-        before = await self._before(stored) if needs_fold(stored) else None
-        verdict = judge(stored, before, await self.agents())
+        verdict = await self._verdict(delivery.stored)
         match verdict.kind:
             case "fine":
                 if verdict.event is not None and verdict.event.event in FINAL_EVENTS:
                     await self._emit_root(verdict.event)
             case "dead" | "failed":
-                await self._refuse(stored, verdict, delivery.deliveries)
+                await self._refuse(delivery.stored, verdict, delivery.deliveries)
 
     async def on_advisory(self, delivery: Delivery) -> None:
         """Handle of the durable on ADVISORIES: a work item was delivered `max_deliver` times without an end."""
         try:
             told = json.loads(delivery.stored.data)
-            seq, tries = int(told["stream_seq"]), int(told["deliveries"])
+            seq, tries, at = int(told["stream_seq"]), int(told["deliveries"]), moment(told["timestamp"])
         except (ValueError, KeyError, TypeError) as error:
             raise Malformed(f"not a max-deliveries advisory: {error}") from error
         stored = await self.runtime.bus.get(subjects.WORK, seq)
-        if stored is None:
+        if stored is None or stored.time > at:  # later: WORK was made anew, and its sequences began again
             return
         agent, task = subjects.parse_work_item(stored.subject)
         reason = f"the work was tried {tries} times without an end: look at the {agent}'s log, then submit it again"
@@ -78,30 +76,47 @@ class Supervisor:
         """Looks after doorbells until the service stops."""
         pause = _FIRST_ROUND_S
         while not self.runtime.stop.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.runtime.stop.wait(), pause)
-                return
+            await unless_stopped(self.runtime.stop, asyncio.sleep(pause))
             try:
-                self.suspects = await self.ring_missing()
+                self.suspects = await unless_stopped(self.runtime.stop, self.ring_missing()) or frozenset()
                 pause = _FIRST_ROUND_S if self.suspects else _ROUND_S
             except BusUnavailable as error:
                 log.warning("supervisor.round_failed", error=str(error))
 
     async def ring_missing(self) -> frozenset[str]:
-        """One round. Rings for tasks that were without a doorbell in the last round too; the others are suspects."""
+        """One round. Rings for tasks that were without a doorbell in the last round too; the others are suspects.
+
+        WORK itself may be lost: it is made anew, and every event of TASKS that ever rang rings once more.
+        """
         missing: set[str] = set()
         for task in await unfinished_ids(self.runtime.bus):
-            state = await self._fold(task)
-            if state.needs_doorbell and not await self._has_doorbell(state):
-                if task in self.suspects:
-                    await self._ring(state)
-                else:
-                    missing.add(task)
+            try:
+                state = await self._fold(task)
+                if state.needs_doorbell and not await self._has_doorbell(state):
+                    if task in self.suspects:
+                        await self._ring(state)
+                    else:
+                        missing.add(task)
+            except NoStream as error:
+                log.warning("supervisor.stream_lost", stream=error.stream)
+                await provision(self.runtime.bus)
+                return frozenset()
+            except BusUnavailable as error:  # the other tasks have no part in it
+                log.warning("supervisor.task_unread", task=task, error=str(error))
         return frozenset(missing)
 
     async def agents(self) -> frozenset[str]:
         """Names of the agents that take tasks."""
         return frozenset({subjects.ML_ENGINEER})
+
+    async def _verdict(self, stored: Stored) -> Verdict:
+        try:
+            whole, lost = await self.runtime.bus.whole(stored), ""
+        except Malformed as error:
+            whole, lost = replace(stored, data=b""), str(error)
+        before = await self._before(whole) if needs_fold(whole) else None
+        verdict = judge(whole, before, await self.agents())
+        return replace(verdict, reason=lost) if lost else verdict
 
     async def _has_doorbell(self, state: TaskState) -> bool:
         wanted = subjects.work_item(state.agent, state.task)
@@ -186,11 +201,16 @@ class Supervisor:
 
 
 async def unfinished_ids(bus: Bus) -> tuple[str, ...]:
-    """Ids of tasks that were submitted and have no final event, from the stream's index of subjects."""
-    begun = await bus.subjects_of(subjects.TASKS, subjects.events_named("submitted"))
-    ended: set[str] = set()
-    for event in FINAL_EVENTS:
-        found = await bus.subjects_of(subjects.TASKS, subjects.events_named(event))
-        ended.update(subject.split(".")[2] for subject in found)
-    tasks = {subject.split(".")[2] for subject in begun}
-    return tuple(sorted(tasks - ended))
+    """Ids of tasks that were submitted and have no final event, from the stream's index of subjects.
+
+    A final event in another agent's name ends nothing. What is submitted under an id that is none is no task.
+    """
+    begun = await _told(bus, "submitted")
+    ended = {place for event in FINAL_EVENTS for place in await _told(bus, event)}
+    return tuple(sorted({task for task, _ in begun - ended if subjects.TASK_ID.fullmatch(task)}))
+
+
+async def _told(bus: Bus, event: str) -> set[tuple[str, str]]:
+    """(task, agent's token) of every event of that name."""
+    found = await bus.subjects_of(subjects.TASKS, subjects.events_named(event))
+    return {(subject.split(".")[2], subject.split(".")[4]) for subject in found}

@@ -7,13 +7,12 @@ promotion is looked up before it is made. Left out: what comes before the design
 
 import asyncio
 import json
-import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
@@ -36,11 +35,15 @@ from services.ml_engineer.engine import (
     Training,
     Validation,
     Watchers,
+    end,
 )
 from services.ml_engineer.understanding import Understanding
 
 T = TypeVar("T")
 ResultT = TypeVar("ResultT", bound=Result)
+_TESTS_S: Final = 900.0
+"""How long the delivered tests may take; an owner's own tests run with them."""
+
 Outcome = Literal["success", "partial", "failed"]
 
 
@@ -144,8 +147,9 @@ class Builder:
 
     async def _scaffold(self) -> Scaffolded:
         directory = delivery.claim_directory(self.workspace, self.design.system)
+        # The spec comes first: it makes the directory ours, so that a killed scaffold can be taken up again.
+        delivery.put_spec(directory, self.design.spec)
         sha256 = delivery.put_wheel(self.engine.wheel, directory)
-        delivery.write(directory, {"system.toml": delivery.toml(self.design.spec)})
         delivery.write(directory, documents.locks(self.engine.wheel.name, sha256))
         delivery.put_tests(directory)
         return Scaffolded(wheel=self.engine.wheel.name, wheel_sha256=sha256)
@@ -216,11 +220,12 @@ class Builder:
                 start_new_session=True,
             )
             try:
-                code = await process.wait()
-            except asyncio.CancelledError:
-                os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
-                raise
+                async with asyncio.timeout(_TESTS_S):
+                    code = await process.wait()
+            except TimeoutError:
+                return Tested(passed=False, text=f"the delivered tests took longer than {_TESTS_S:g} s: see {log_file}")
+            finally:
+                await end(process)
         lines = log_file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return Tested(passed=code == 0, text=lines[-1] if lines else f"pytest ended with {code}")
 

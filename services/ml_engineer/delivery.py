@@ -7,9 +7,10 @@ nothing. Left out: what the documents say (documents.py) and what the engine wri
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal, cast
 
 import tomlkit
 from pydantic import JsonValue
@@ -31,8 +32,8 @@ def read_spec(directory: Path) -> dict[str, JsonValue]:
     if not file.exists():
         return {}
     try:
-        parsed = tomlkit.parse(file.read_text(encoding="utf-8")).unwrap()
-        return json.loads(json.dumps(parsed, default=str))  # a date is no value of any key: its text is refused
+        parsed = tomlkit.parse(file.read_text(encoding="utf-8-sig")).unwrap()
+        return json.loads(json.dumps(parsed, default=str, allow_nan=False))  # a date is no value of any key
     except (ValueError, OSError) as error:
         raise Permanent(f"{file} cannot be read: {error}. Repair it, or move the directory away.") from error
 
@@ -46,17 +47,19 @@ def systems(workspace: Path) -> dict[str, dict[str, JsonValue]]:
     return found
 
 
-def refuse_unreadable(workspace: Path, system: str) -> None:
-    """Raises Permanent when a system of this name stands there and its system.toml cannot be read."""
-    read_spec(workspace / system_directory(system))
-
-
 def claim_directory(workspace: Path, system: str) -> Path:
-    """The system's directory, made. Raises Permanent when something else stands there or it cannot be written."""
+    """The system's directory, made.
+
+    Raises: Permanent when something else stands there, a link leads out of the workspace, or nothing can be written.
+    """
     directory = workspace / system_directory(system)
-    if directory.exists() and not (directory / "system.toml").exists() and any(directory.iterdir()):
-        raise Permanent(f"{directory} exists and is no system of ours: move it away, or name the data file differently")
+    if not directory.resolve().is_relative_to(workspace):
+        raise Permanent(f"{directory} leads out of the workspace: remove the link, submit again")
     try:
+        if directory.exists() and not (directory / "system.toml").exists() and _is_foreign(directory):
+            raise Permanent(
+                f"{directory} exists and is no system of ours: move it away, or name the data file differently"
+            )
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Permanent(
@@ -65,23 +68,55 @@ def claim_directory(workspace: Path, system: str) -> Path:
     return directory
 
 
+def _is_foreign(directory: Path) -> bool:
+    """Whether somebody else's files stand there: all that we leave before system.toml is its draft."""
+    return any(path.name != ".system.toml.new" for path in directory.iterdir())
+
+
 def write(directory: Path, files: Mapping[str, str]) -> None:
-    """Writes texts under a directory. Raises Permanent when the disk or the permissions refuse."""
+    """Writes texts under a directory. Raises Permanent when the disk, the permissions or a link refuse."""
     for name, text in files.items():
-        _write_bytes(directory / name, text.encode())
+        _write(directory, name, text.encode())
 
 
-def toml(spec: Mapping[str, JsonValue]) -> str:
-    """The spec as system.toml."""
-    return tomlkit.dumps(dict(spec))
+def toml(spec: Mapping[str, JsonValue], standing: str = "") -> str:
+    """The spec as system.toml; comments and the order of the file that stands there are kept."""
+    document = tomlkit.parse(standing)
+    _lay(document, spec)
+    text = tomlkit.dumps(document)
+    return text if _says(text, spec) else tomlkit.dumps(dict(spec))
+
+
+def put_spec(directory: Path, spec: Mapping[str, JsonValue]) -> None:
+    """system.toml, laid over the one that stands there."""
+    file = directory / "system.toml"
+    write(directory, {file.name: toml(spec, file.read_text(encoding="utf-8-sig") if file.exists() else "")})
+
+
+def _lay(table: MutableMapping[str, Any], spec: Mapping[str, JsonValue]) -> None:
+    """Makes the table say what the spec says, touching only what differs."""
+    for name in [name for name in table if name not in spec]:
+        del table[name]
+    for name, value in spec.items():
+        stands = table.get(name)
+        if isinstance(value, dict) and isinstance(stands, MutableMapping):
+            _lay(cast("MutableMapping[str, Any]", stands), value)
+        elif name not in table or stands != value:
+            table[name] = value
+
+
+def _says(text: str, spec: Mapping[str, JsonValue]) -> bool:
+    try:
+        return tomllib.loads(text) == spec
+    except tomllib.TOMLDecodeError:
+        return False
 
 
 def put_wheel(wheel: Path, directory: Path) -> str:
     """The engine's wheel in `vendor/`, alone; its sha256."""
-    vendor = directory / "vendor"
     content = wheel.read_bytes()
-    _write_bytes(vendor / wheel.name, content)
-    for other in vendor.glob("mlsystem-*.whl"):
+    _write(directory, f"vendor/{wheel.name}", content)
+    for other in (directory / "vendor").glob("mlsystem-*.whl"):
         if other.name != wheel.name:
             other.unlink()
     return hashlib.sha256(content).hexdigest()
@@ -89,16 +124,18 @@ def put_wheel(wheel: Path, directory: Path) -> str:
 
 def put_tests(directory: Path) -> None:
     """The delivered tests, in a package named after the system: two systems in one repository do not clash."""
-    for package in (directory, directory / "tests"):
-        _write_bytes(package / "__init__.py", b"")
+    for package in ("__init__.py", "tests/__init__.py"):
+        _write(directory, package, b"")
     for source in sorted((BLUEPRINT / "tests").glob("*.py")):
-        _write_bytes(directory / "tests" / source.name, source.read_bytes())
+        _write(directory, f"tests/{source.name}", source.read_bytes())
 
 
 def digests(workspace: Path, system: str) -> dict[str, str]:
     """`/`-rooted path -> sha256 of every file of a system and its workflow."""
     directory = workspace / system_directory(system)
-    files = [path for path in directory.rglob("*") if path.is_file() and not _UNTOLD & set(path.parts)]
+    files = [
+        path for path in directory.rglob("*") if path.is_file() and not _UNTOLD & set(path.relative_to(directory).parts)
+    ]
     workflow = workspace / ".github" / "workflows" / f"ml-{system}.yml"
     files += [workflow] if workflow.is_file() else []
     return {f"/{path.relative_to(workspace).as_posix()}": _sha256(path) for path in sorted(files)}
@@ -129,15 +166,22 @@ def _kind(path: str) -> Kind:
     return "document" if name.endswith((".md", ".html")) or name in {"LICENSE", ".gitignore"} else "code"
 
 
-def _write_bytes(path: Path, content: bytes) -> None:
+def _write(directory: Path, name: str, content: bytes) -> None:
+    """By rename: a reader sees the old bytes or the new ones, a failure leaves the old ones and no draft."""
+    path = directory / name
+    draft = path.with_name(f".{path.name}.new")
     try:
-        if path.is_file() and path.read_bytes() == content:
+        if not path.parent.resolve().is_relative_to(directory.resolve()):
+            raise Permanent(f"{path.parent} leads out of the workspace: remove the link, submit again")
+        if path.is_file() and not path.is_symlink() and path.read_bytes() == content:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.new")
+        draft.unlink(missing_ok=True)  # whatever it is: a link would be written through
         draft.write_bytes(content)
         draft.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
         raise Permanent(f"cannot write {path}: {error.strerror}. Grant access or free space, submit again.") from error
 
 

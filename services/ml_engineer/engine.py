@@ -8,6 +8,7 @@ the call ends the whole group within a second. Result shapes are read loosely: n
 import asyncio
 import contextlib
 import json
+import math
 import os
 import signal
 import sys
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import structlog
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from contracts.envelope import split_traceparent
 from contracts.events import Progressed
@@ -182,11 +183,14 @@ class Engine:
     async def run(
         self, command: Sequence[str], directory: Path, result: type[ResultT], *, watchers: Watchers, log_file: Path
     ) -> ResultT:
-        """One command's result. Raises Permanent with the engine's own reason, Transient when it was killed."""
+        """One command's result. Raises Permanent with the engine's own reason, Transient when it was stopped."""
         said = await self.say(command, directory, watchers=watchers, log_file=log_file)
         if not said.get("ok", False):
             raise Permanent(_reason(command[0], said))
-        return result.model_validate(said)
+        try:
+            return result.model_validate(said)
+        except ValidationError as error:
+            raise Permanent(f"mlsystem {command[0]} answered what cannot be read: {_fields(error)}") from error
 
     async def say(
         self, command: Sequence[str], directory: Path, *, watchers: Watchers, log_file: Path
@@ -211,14 +215,16 @@ class Engine:
             )
             spans: list[telemetry.SpanRecord] = []
             try:
-                said = await _listen(process, watchers, spans)
+                said = await _listen(command[0], process, watchers, spans)
                 code = await process.wait()
             finally:
-                await _end(process)
-                for span in _hung(spans, telemetry.current_traceparent()):
+                await end(process)
+                for span in hung_under(spans, telemetry.current_traceparent()):
                     watchers.span(span)
         if said is None:
             raise _died(command[0], code, log_file)
+        if _was_stopped(said):
+            raise Transient(f"mlsystem {command[0]} was stopped from outside; finished stages are kept")
         return said
 
     def environment(self) -> dict[str, str]:
@@ -236,6 +242,7 @@ class Engine:
             "PYTHONHASHSEED": "0",
             "PYTHONNOUSERSITE": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONSAFEPATH": "1",  # a json.py in the user's workspace is not the engine's
             "LD_LIBRARY_PATH": str(self.libraries),
             "PYTHONPATH": str(self.wheel),
         }
@@ -255,37 +262,63 @@ def link_libgomp(directory: Path) -> None:
 
 
 async def _listen(
-    process: asyncio.subprocess.Process, watchers: Watchers, spans: list[telemetry.SpanRecord]
+    command: str, process: asyncio.subprocess.Process, watchers: Watchers, spans: list[telemetry.SpanRecord]
 ) -> dict[str, Any] | None:
     """Reads JSON lines to the end; the result line, or None when there was none. Spans are collected as they come."""
     result: dict[str, Any] | None = None
-    stdout = process.stdout
-    while stdout is not None and (line := await stdout.readline()):
+    while line := await _line(command, process):
         try:
-            told: dict[str, Any] = json.loads(line)
-        except ValueError:
-            log.warning("engine.not_json", line=line[:200].decode(errors="replace"))
+            told = _read(line)
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            log.warning("engine.strange_line", line=line[:200].decode(errors="replace"), problem=str(error)[:200])
             continue
-        match told.get("event"):
-            case "progress":
-                await watchers.progress(_progressed(told))
-            case "span":
-                spans.append(_span(told))
-            case "result":
+        match told:
+            case Progressed():
+                await watchers.progress(told)
+            case telemetry.SpanRecord():
+                spans.append(told)
+            case _:
                 result = told
-            case other:
-                log.warning("engine.unknown_event", event_name=str(other))
     return result
 
 
+def _read(line: bytes) -> Progressed | telemetry.SpanRecord | dict[str, Any]:
+    """What one line tells; a result comes as it stands. Raises ValueError and its like for a line of another kind."""
+    match json.loads(line):
+        case {"event": "progress", **about}:
+            return _progressed(about)
+        case {"event": "span", **about}:
+            return _span(about)
+        case {"event": "result", **about}:
+            return about
+        case _:
+            raise ValueError("no progress, span or result")
+
+
+async def _line(command: str, process: asyncio.subprocess.Process) -> bytes:
+    """The next line, empty at the end. Raises Permanent for one that is larger than memory should hold."""
+    if process.stdout is None:
+        return b""
+    try:
+        return await process.stdout.readline()
+    except ValueError as error:
+        raise Permanent(
+            f"mlsystem {command} said more than {_LINE_BYTES // 2**20} MiB in one line: the data are too wide for it,"
+            " leave columns out"
+        ) from error
+
+
 def _progressed(told: dict[str, Any]) -> Progressed:
+    """Progress in the mesh's words; numbers that JSON cannot carry are left out."""
     fraction = told.get("fraction")
-    metrics: dict[str, Any] = told.get("metrics") or {}
+    metrics: dict[str, Any] = dict(told.get("metrics") or {})
+    numbers = {name: float(value) for name, value in metrics.items() if isinstance(value, int | float)}
+    share = float(fraction) if isinstance(fraction, int | float) and math.isfinite(fraction) else None
     return Progressed(
         step=str(told.get("step", "")),
-        fraction=None if fraction is None else min(1.0, max(0.0, float(fraction))),
+        fraction=None if share is None else min(1.0, max(0.0, share)),
         message=str(told.get("message", "")),
-        metrics={name: float(value) for name, value in metrics.items() if isinstance(value, int | float)},
+        metrics={name: value for name, value in numbers.items() if math.isfinite(value)},
     )
 
 
@@ -302,7 +335,7 @@ def _span(told: dict[str, Any]) -> telemetry.SpanRecord:
     )
 
 
-def _hung(spans: Sequence[telemetry.SpanRecord], above: str) -> list[telemetry.SpanRecord]:
+def hung_under(spans: Sequence[telemetry.SpanRecord], above: str) -> list[telemetry.SpanRecord]:
     """The spans as a whole tree under `above`, a traceparent: what a killed run began and never told of is left out."""
     told = {span.span_id for span in spans}
     top = split_traceparent(above)
@@ -317,6 +350,18 @@ def _reason(command: str, said: dict[str, Any]) -> str:
     return f"{message} ({shown})" if shown and shown not in message else message
 
 
+def _fields(error: ValidationError) -> str:
+    """Which fields are wrong, without their values."""
+    found = error.errors(include_url=False, include_input=False)[:6]
+    return "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in found)
+
+
+def _was_stopped(said: dict[str, Any]) -> bool:
+    """Whether a signal ended the run: the engine says so itself, and the same run may work later."""
+    error: dict[str, Any] = said.get("error") or {}
+    return not said.get("ok", False) and error.get("code") in {"terminated", "interrupted"}
+
+
 def _died(command: str, code: int, log_file: Path) -> Exception:
     """A run that ended without a result: killed from outside may work again, a crash does not."""
     if code in {-signal.SIGTERM, -signal.SIGKILL, -signal.SIGINT}:
@@ -325,18 +370,19 @@ def _died(command: str, code: int, log_file: Path) -> Exception:
     return Permanent(f"mlsystem {command} crashed with exit code {code}: {words[-1] if words else 'no message'}")
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Ends the whole process group: first asked, a second later without asking."""
-    if process.returncode is not None:
-        return
+async def end(process: asyncio.subprocess.Process) -> None:
+    """Ends the whole process group: first asked, a second later without asking, whoever of it is left."""
+    if process.returncode is None:
+        _signal(process, signal.SIGTERM)
+        with contextlib.suppress(TimeoutError, asyncio.CancelledError):
+            await asyncio.wait_for(asyncio.shield(process.wait()), _GRACE_S)
+    _signal(process, signal.SIGKILL)
+    await process.wait()
+
+
+def _signal(process: asyncio.subprocess.Process, which: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-    try:
-        await asyncio.wait_for(asyncio.shield(process.wait()), _GRACE_S)
-    except (TimeoutError, asyncio.CancelledError):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+        os.killpg(process.pid, which)
 
 
 @dataclass(slots=True)

@@ -5,6 +5,8 @@ between activations. A mind designs, gates decide.
 """
 
 import asyncio
+import errno
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal, cast
@@ -13,6 +15,7 @@ import structlog
 
 from contracts.briefing import Briefing, ContextRequest, Query
 from contracts.events import (
+    AnswerValue,
     Canceled,
     Completed,
     Delivered,
@@ -25,7 +28,7 @@ from contracts.events import (
 )
 from contracts.report import ActivityReport
 from contracts.subjects import context_request
-from contracts.task import TaskState
+from contracts.task import TaskState, fold
 from services._runtime.errors import Interrupted, Permanent, Transient
 from services._runtime.home import Home, home_of
 from services._runtime.journal import Activation, digest_of
@@ -36,7 +39,7 @@ from services.ml_engineer import delivery, sources
 from services.ml_engineer.build import Builder, watchers
 from services.ml_engineer.dossier import Design
 from services.ml_engineer.engine import EngineShelf, Profile
-from services.ml_engineer.playbook import Budget, Mind, without
+from services.ml_engineer.playbook import Budget, Mind, target_of, without
 from services.ml_engineer.request import read
 from services.ml_engineer.slots import fill
 from services.ml_engineer.understanding import Understanding, acknowledged, with_defaults, with_missing, with_target
@@ -45,6 +48,9 @@ BRIEFING_QUERY: Final = (
     "Initial briefing required for ML system deployment. Provide overview of existing ML models, training data,"
     " inference infrastructure, and relevant MLOps configuration files."
 )
+
+_REFUSED: Final = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""What the operating system says when permissions, the disk or a limit refuse a file: trying again does not help."""
 
 log = structlog.get_logger()
 
@@ -57,6 +63,8 @@ class Engineer:
     mind: Mind
     shelf: EngineShelf
     trainings: asyncio.Semaphore = field(init=False)
+    building: dict[Path, asyncio.Lock] = field(default_factory=dict[Path, asyncio.Lock])
+    """One lock for each system's directory."""
 
     def __post_init__(self) -> None:
         """Training is what is scarce: it has its own limit, so that it never delays an ending."""
@@ -78,7 +86,12 @@ class Engineer:
             await activation.append("released", Released(reason=f"still waiting for {state.waiting}"))
             return
         await self._set_deadline(activation)
-        await self._work(activation)
+        try:
+            await self._work(activation)
+        except OSError as error:
+            if error.errno in _REFUSED:
+                raise Permanent(_refused(error)) from error
+            raise
 
     async def interrupted(self, activation: Activation, interrupt: Interrupted) -> None:
         """A cancelled task ends at once; a deadline is a failure that is reported."""
@@ -105,13 +118,29 @@ class Engineer:
         design = await self._design(activation, workspace, understanding)
         if activation.state.waiting is not None:
             return
-        builder = await self._builder(activation, workspace, design)
+        async with self._system_lock(workspace, design.system):
+            await self._build(activation, workspace, design, understanding)
+
+    async def _build(
+        self, activation: Activation, workspace: Path, design: Design, understanding: Understanding
+    ) -> None:
+        """From the design to the report. Two tasks never build one system at a time: neither could tell its changes."""
         if understanding.profile is None:
             raise Permanent("the data was not profiled: name the file to learn from")
+        stands = delivery.read_spec(workspace / delivery.system_directory(design.system))
+        if stands and target_of(stands) != target_of(design.spec):
+            raise Permanent(
+                f"{design.system} has become a system for {target_of(stands)!r} since the design was drawn: submit the"
+                " request again, it gets another name"
+            )
+        builder = await self._builder(activation, workspace, design)
         delivered = activation.state.delivered or await builder.build(understanding, understanding.profile)
         if activation.state.delivered is None:
             await activation.append("delivered", delivered)
         await self._report(activation, delivered.outcome, _told(delivered))
+
+    def _system_lock(self, workspace: Path, system: str) -> asyncio.Lock:
+        return self.building.setdefault(workspace / delivery.system_directory(system), asyncio.Lock())
 
     async def _brief(self, activation: Activation) -> Briefing:
         """The mandatory first step: nothing is asked before the context-manager has said what is known."""
@@ -134,7 +163,7 @@ class Engineer:
         self, activation: Activation, workspace: Path, briefing: Briefing, request: TaskSubmitted
     ) -> Understanding:
         reading, facts = read(request.request), briefing.briefing.facts
-        known = fill(reading.slots, activation.state.answers, facts)
+        known = fill(reading.slots, _answers(activation), facts)
         said = request.inputs or reading.paths
         found = await asyncio.to_thread(
             lambda: sources.find(workspace, said=said, answered=known.get("task.data"), facts=facts)
@@ -182,8 +211,8 @@ class Engineer:
         async def draft() -> Design:
             existing = await asyncio.to_thread(delivery.systems, workspace)
             drawn = self.mind.design(understanding, budget=budget, existing=existing)
-            if drawn.system not in existing:
-                delivery.refuse_unreadable(workspace, drawn.system)
+            if drawn.system not in existing:  # what stands there, if anything, could not be read: never built over
+                delivery.read_spec(workspace / delivery.system_directory(drawn.system))
             return await self._supported(activation, workspace, drawn)
 
         design = await activation.step("design", draft, result=Design)
@@ -290,6 +319,19 @@ def _request(state: TaskState) -> TaskSubmitted:
     if state.request is None:
         raise Permanent("the task has no request")
     return state.request
+
+
+def _refused(error: OSError) -> str:
+    where = f" {error.filename}" if error.filename else ""
+    return f"cannot use{where}: {error.strerror}. Grant access or free space, submit again."
+
+
+def _answers(activation: Activation) -> Mapping[str, AnswerValue]:
+    """What was answered before the design: it stands, whatever somebody says while it is built."""
+    designed = next((event.seq for event in activation.history if event.event == "designed"), None)
+    if designed is None:
+        return activation.state.answers
+    return fold(activation.task, [event for event in activation.history if event.seq < designed]).answers
 
 
 def _totals(activation: Activation) -> Totals:

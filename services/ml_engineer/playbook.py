@@ -79,8 +79,14 @@ def system_name(data: str, target: str, existing: Mapping[str, Spec]) -> str:
     return next(
         found
         for found in itertools.chain((name, both), numbered)
-        if found not in existing or _target_of(existing[found]) == target
+        if found not in existing or target_of(existing[found]) == target
     )
+
+
+def target_of(spec: Mapping[str, JsonValue]) -> str:
+    """The target that a spec names; empty without one."""
+    task = spec.get("task")
+    return str(task.get("target", "")) if isinstance(task, dict) else ""
 
 
 def merge(below: Mapping[str, JsonValue], above: Mapping[str, JsonValue]) -> Spec:
@@ -118,9 +124,9 @@ def _spec(
         if fitted is None or fitted[0] == f"columns.{target}":  # a target is no feature, whatever is said of it
             continue
         if known.origin == "default" and known.id != "task.target":
-            assumed = merge(assumed, _nested(*fitted))
+            assumed = merge(assumed, nested(*fitted))
         else:
-            said = merge(said, _nested(*fitted))
+            said = merge(said, nested(*fitted))
     source: list[JsonValue] = [f"../../{path.lstrip('/')}" for path in understanding.data]
     asked: Spec = {} if budget.asked_s is None else {"search": {"budget": _seconds(budget.asked_s)}}
     given: Spec = {"format": 1, "name": system, "data": {"source": source}}
@@ -152,11 +158,6 @@ def _columns(profile: Profile) -> tuple[str, ...]:
     return tuple(column.name for column in profile.columns)
 
 
-def _target_of(spec: Mapping[str, JsonValue]) -> str:
-    task = spec.get("task")
-    return str(task.get("target", "")) if isinstance(task, dict) else ""
-
-
 def _assumptions(understanding: Understanding, owners: Mapping[str, JsonValue]) -> tuple[str, ...]:
     """Defaults that nobody confirmed, but for those that the owner's system.toml decides otherwise."""
     decided = {known.id for known, key, _ in effects(understanding.known) if _has(owners, key)}
@@ -176,12 +177,12 @@ def _seconds(amount: float) -> str:
     return f"{amount:.10g}s"
 
 
-def _nested(key: str, value: JsonValue) -> Spec:
+def nested(key: str, value: JsonValue) -> Spec:
     """`a.b` as {a: {b: value}}; a column's name is one key, dots and all."""
     head, _, rest = key.partition(".")
     if not rest:
         return {head: value}
-    return {head: {rest: value} if head == "columns" else _nested(rest, value)}
+    return {head: {rest: value} if head == "columns" else nested(rest, value)}
 
 
 def _slug(text: str, *, lead: str = "system-") -> str:

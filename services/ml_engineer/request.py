@@ -64,6 +64,7 @@ _NAMED = re.compile(
     r"(?:\s*[:=]\s*|\s+)[`'\"]?([^\W\d](?:[\w.-]*\w)?)[`'\"]?",
     re.IGNORECASE,
 )
+_OTHER_NAME = re.compile(r"\s*(?:\bor\b|\band\b|/)\s*(?:the\s+)?[`'\"]?([^\W\d](?:[\w.-]*\w)?)[`'\"]?", re.IGNORECASE)
 _QUOTED = re.compile(r"(?<!\w)([`'\"])([^`'\"\n]{1,80})\1")
 _WORD = re.compile(r"[^\W_]+")
 _FILLER: Final = frozenset(
@@ -127,6 +128,20 @@ def targets_in(request: str, columns: Sequence[str]) -> tuple[str, ...]:
         return _unique(occurring)
     stems = {_stem(word) for word in _WORD.findall(lowered) if len(word) > 3 and word not in _FILLER}
     return _unique(name for name in columns if stems & {_stem(part) for part in words_of(name) if len(part) > 3})
+
+
+def alternatives_in(request: str, columns: Sequence[str]) -> tuple[str, ...]:
+    """Columns that the request names as its target side by side, as in `predict churned or cancelled`."""
+    text = _PATH.sub(" ", request)
+    for match in _NAMED.finditer(text):
+        words, end = [match[1]], match.end()
+        while other := _OTHER_NAME.match(text, end):
+            words.append(other[1])
+            end = other.end()
+        found = _unique(column for word in words for column in same(word, columns))
+        if len(found) > 1:
+            return found
+    return ()
 
 
 def same(name: str, columns: Sequence[str]) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ Origin = Literal["request", "answer", "workspace", "default"]
 
 KINDS: Final = ("binary", "multiclass", "regression", "classification", "forecast")
 """What a person may call the kind of a target; the data decide what the last two mean."""
-_CERTAIN: Final = 0.5
+CERTAIN: Final = 0.5
 """Facts below this confidence are evidence in a question, not an answer to it."""
 _USUAL_RPS: Final = 50.0
 _REGIMES: Final = ("gdpr", "hipaa", "pci")
@@ -354,7 +354,7 @@ def _told(facts: Sequence[Fact]) -> dict[str, Known]:
     known: dict[str, Known] = {}
     for fact in sorted(facts, key=lambda fact: -fact.confidence):
         slot_id = f"{fact.slot}.{fact.field}"
-        if slot_id not in SLOTS_BY_ID or fact.confidence < _CERTAIN or not _readable(slot_id, fact.value):
+        if slot_id not in SLOTS_BY_ID or fact.confidence < CERTAIN or not _readable(slot_id, fact.value):
             continue
         before = known.get(slot_id)
         if before is None:

@@ -53,6 +53,13 @@ def _existing(workspace: Path, names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _one(workspace: Path, name: str) -> str:
+    try:
+        return _located(workspace, name)
+    except (OSError, ValueError) as error:  # too long, or with a character that no path has
+        raise Permanent(f"{name[:80]!r} is no path of a file: name an existing file") from error
+
+
+def _located(workspace: Path, name: str) -> str:
     """The path itself, else the only file of that name in the workspace."""
     given = Path(_plain(name))
     if given.is_absolute() and given.resolve().is_relative_to(workspace) and given.is_file():

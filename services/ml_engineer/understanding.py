@@ -11,8 +11,8 @@ from contracts.briefing import Fact
 from contracts.events import AnswerValue, Question
 from services._runtime.errors import Permanent
 from services.ml_engineer.engine import Candidate, Profile
-from services.ml_engineer.request import Reading, kind_said, nearest, same, targets_in
-from services.ml_engineer.slots import SLOT_LIST, SLOTS_BY_ID, Known, Slot
+from services.ml_engineer.request import Reading, alternatives_in, kind_said, nearest, same, targets_in
+from services.ml_engineer.slots import CERTAIN, SLOT_LIST, SLOTS_BY_ID, Known, Slot
 
 _CLEAR_SCORE: Final = 0.5
 _CLEAR_LEAD: Final = 0.15
@@ -51,11 +51,11 @@ def with_target(understanding: Understanding, profile: Profile) -> Understanding
     told = found.known.get("task.target")
     if told is not None and told.origin == "answer":
         return _with_kind(found, profile, replace(told, value=_column(str(told.value), columns)))
-    meant = _plausible(targets_in(found.request, columns), profile)
+    meant = alternatives_in(found.request, columns) or _plausible(targets_in(found.request, columns), profile)
     if len(meant) == 1:
         return _with_kind(found, profile, Known("task.target", meant[0], "request", "the request"))
-    if told is not None and not meant and len(fitting := same(str(told.value), columns)) == 1:
-        return _with_kind(found, profile, replace(told, value=fitting[0]))
+    if not meant and (stated := _stated_target(found.facts, columns)) is not None:
+        return _with_kind(found, profile, stated)
     known = {slot: value for slot, value in found.known.items() if slot != "task.target"}
     questions = (*found.questions, _target_question(found, profile, meant))
     return replace(found, known=known, questions=questions)
@@ -103,6 +103,15 @@ def acknowledged(understanding: Understanding) -> tuple[str, ...]:
     return (*data, *told, *stack[:6])
 
 
+def _stated_target(facts: Sequence[Fact], columns: Sequence[str]) -> Known | None:
+    """The surest target that the workspace states and the data have."""
+    for fact in sorted(facts, key=lambda fact: -fact.confidence):
+        fitting = same(fact.value, columns) if (fact.slot, fact.field) == ("task", "target") else ()
+        if len(fitting) == 1 and fact.confidence >= CERTAIN:
+            return Known("task.target", fitting[0], "workspace", fact.source)
+    return None
+
+
 def _plausible(meant: Sequence[str], profile: Profile) -> tuple[str, ...]:
     """Of several columns that the request may mean, those that could be a target at all."""
     could_be = {found.target for found in profile.candidates if found.score >= _CLEAR_SCORE}
@@ -121,9 +130,14 @@ def _with_kind(understanding: Understanding, profile: Profile, target: Known) ->
 
 
 def _kind(words: str, profile: Profile, target: str) -> str:
-    """What `classification`, `regression`, `forecast` or nothing mean for this column."""
+    """What `classification`, `regression`, `forecast` or nothing mean for a column. Raises Permanent for a constant."""
     candidate = next((found for found in profile.candidates if found.target == target), None)
     column = next(found for found in profile.columns if found.name == target)
+    if column.distinct < 2:
+        raise Permanent(
+            f"the target {target!r} has the same value in all rows, so there is nothing to tell apart: give rows with"
+            f" other outcomes too, or name another target"
+        )
     seen = candidate.kind if candidate else _kind_of_values(column.type, column.distinct)
     if words in {"regression", "forecast"} and column.type in _NUMERIC:
         return "regression"

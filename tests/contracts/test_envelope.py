@@ -243,6 +243,28 @@ def test_reading_a_good_message_has_no_problem() -> None:
     assert envelope.read_event(good) == envelope.decode_event(good)
 
 
+@pytest.mark.parametrize(
+    ("subject", "headers", "task"),
+    [
+        ("mesh.task.t1.exploded.a", {}, "t1"),
+        ("mesh.task.t1", {}, ""),
+        ("mesh.work.a.t1", {}, "t1"),
+        ("mesh.report.a", {"ce-subject": "t1"}, "t1"),
+        ("mesh.report.a", {}, ""),
+        ("other.task.t1.x", {}, ""),
+    ],
+)
+def test_a_message_that_cannot_be_read_still_tells_its_task_and_trace(
+    subject: str, headers: dict[str, str], task: str
+) -> None:
+    """For logs and dead letters: the publisher's trace, else the one that anybody derives from the task."""
+    own = f"00-{envelope.trace_id(task)}-{envelope.root_span_id(task)}-01" if task else ""
+    given = {**headers, "Traceparent": TRACE}
+
+    assert envelope.concerns(stored(headers, subject=subject, data=b"?")) == (task, own)
+    assert envelope.concerns(stored(given, subject=subject, data=b"?")) == (task, TRACE if task else "")
+
+
 @given(st.text(max_size=80) | traceparents)
 def test_a_traceparent_is_split_exactly_when_it_is_valid(header: str) -> None:
     """Either both ids or nothing."""

@@ -262,7 +262,7 @@ def test_the_submitters_span_is_the_parent_of_the_task() -> None:
 # The end
 
 
-@given(histories, bodies | finals)
+@given(living(), bodies | finals)
 def test_nothing_after_the_final_event_changes_the_state(history: list[TaskEvent], body: Message) -> None:
     """Late answers, cancels, timers, another final event: they stay in the stream."""
     state = after(fold(TASK, history), COMPLETED)
@@ -272,8 +272,9 @@ def test_nothing_after_the_final_event_changes_the_state(history: list[TaskEvent
 
 @given(histories)
 def test_the_first_final_event_is_the_end(history: list[TaskEvent]) -> None:
-    """There is one final event, and it is the first in the stream."""
-    ends = [one for one in history if one.event in FINAL_EVENTS and one.body is not None]
+    """There is one final event, and it is the first after the submission."""
+    begun = next((one.seq for one in history if one.event == "submitted"), 99)
+    ends = [one for one in history if one.event in FINAL_EVENTS and one.body is not None and one.seq > begun]
     state = fold(TASK, history)
 
     assert (state.final, state.final_event) == ((ends[0].body, ends[0].event) if ends else (None, ""))
@@ -339,9 +340,9 @@ def test_a_held_task_needs_a_doorbell(history: list[TaskEvent]) -> None:
 
 @given(living(), st.sampled_from(TIMERS))
 def test_a_timer_that_guards_nothing_any_more_changes_nothing(history: list[TaskEvent], timer: str) -> None:
-    """The question was answered before the timer fired. The deadline alone always counts."""
+    """The question was answered before the timer fired. The deadline and the summary's timer always count."""
     state = fold(TASK, history)
-    assume(timer not in {state.waiting, "deadline"})
+    assume(timer not in {state.waiting, "deadline", "summary"})
 
     assert unchanged(state, after(state, TimedOut(timer=timer)))
 
@@ -362,11 +363,57 @@ def test_a_timer_that_fires_in_time_wakes_the_agent(told: tuple[Message, ...], t
     assert (timer in state.timeouts, state.needs_doorbell) == (True, True)
 
 
+@pytest.mark.parametrize(
+    ("told", "timer"),
+    [((SUBMITTED, asked("scale.rate")), "answers"), ((SUBMITTED, designed(awaits_approval=True)), "approval")],
+)
+def test_a_wait_that_timed_out_needs_a_doorbell_whoever_closes_over_it(told: tuple[Message, ...], timer: str) -> None:
+    """The time is over, and an agent that did not see it let go of the task: it must be woken once more."""
+    state = fold(TASK, story(*told, TimedOut(timer=timer), Working(executor="a", event_seq=3, work_seq=2)))
+
+    assert after(state, Released(reason="still waiting")).needs_doorbell
+
+
+def test_a_summary_timer_that_fires_before_the_report_ends_the_wait_for_the_summary() -> None:
+    """It is set before `reported`, which may be delayed: no other timer would follow."""
+    state = fold(TASK, story(SUBMITTED, TimedOut(timer="summary"), REPORTED))
+
+    assert (state.waiting, state.needs_doorbell) == (None, True)
+
+
 def test_questions_asked_again_have_a_timer_of_their_own() -> None:
     """An expiry belongs to the questions that it was set for."""
     state = fold(TASK, story(SUBMITTED, asked("scale.rate"), TimedOut(timer="answers"), asked("nfr.latency")))
 
     assert (state.timeouts, state.waiting) == (frozenset(), "answers")
+
+
+# Whose events count
+
+
+@given(living(), bodies | finals)
+def test_an_event_of_another_agent_changes_nothing(history: list[TaskEvent], body: Message) -> None:
+    """Who may publish for one agent cannot end, claim or answer another agent's task."""
+    state = fold(TASK, history)
+
+    assert unchanged(state, transition(state, replace(event(body, state.last_seq + 1), agent="intruder")))
+
+
+@given(st.lists(bodies | finals), living())
+def test_what_stands_before_the_submission_means_nothing(before: list[Message], history: list[TaskEvent]) -> None:
+    """A history is read from its first `submitted` on: whoever reads the whole stream sees the same task."""
+    stray = story(*(body for body in before if not isinstance(body, TaskSubmitted)))
+    told = [replace(one, seq=one.seq + len(stray)) for one in history]
+
+    assert fold(TASK, [*stray, *told]) == fold(TASK, told)
+
+
+def test_a_submission_that_nobody_can_read_can_be_ended() -> None:
+    """The supervisor writes `failed`; what is submitted under the id later does not begin it anew."""
+    unreadable = replace(event(None, 1), event="submitted")
+    state = fold(TASK, [unreadable, event(Failed(reason="not a request"), 2), event(SUBMITTED, 3)])
+
+    assert (state.first_seq, state.status, state.request) == (1, "failed", None)
 
 
 # Answers and approval

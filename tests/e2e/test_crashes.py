@@ -14,6 +14,7 @@ from services._runtime.bus import Bus
 from services._runtime.provision import provision
 from services._runtime.publisher import About, Publisher
 from tests.following import FINAL, history, is_event, is_progress, is_step, state, until
+from tests.laws import violations
 from tests.processes import Services
 from tests.server import NatsServer
 from tests.workspaces import REQUEST, churn
@@ -48,8 +49,9 @@ def steps(events: list[TaskEvent]) -> Counter[str]:
 
 
 async def assert_delivered_once(bus: Bus, workspace: Path, task: str = "t1") -> None:
-    """The task ended well, once, with every step recorded once and one version in the registry."""
+    """The task ended well, broke no law, and left one version in the registry."""
     events = await history(bus, task)
+    assert violations(events, workspace) == []
     names = Counter(event.event for event in events)
     assert [names[name] for name in ("completed", "failed", "canceled", "delivered", "reported")] == [1, 0, 0, 1, 1]
     assert set(steps(events).values()) == {1}

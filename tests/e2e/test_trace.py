@@ -27,7 +27,7 @@ from tests.processes import Services
 from tests.server import NatsServer
 from tests.workspaces import REQUEST, churn
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("trace")]
+pytestmark = pytest.mark.timeout(300)
 
 CALLER = Context("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7")
 """The span of a program that submits `t2`."""

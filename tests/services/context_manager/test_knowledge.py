@@ -195,9 +195,10 @@ def test_reports_are_kept_newest_first(memory: KnowledgeBase) -> None:
 
 def test_a_stream_made_anew_counts_from_one_again(memory: KnowledgeBase) -> None:
     """A report is known by its sequence and its time, so a new first report is not taken for the old one."""
-    memory.record(report("old"), seq=90, at=AT)
-    memory.record(report("new"), seq=1, at=AT + timedelta(days=1))
-    assert [kept.summary for kept in memory.activity(10)] == ["new", "old"]
+    memory.record(report("old"), seq=1, at=AT)
+    memory.record(report("older stream's last"), seq=90, at=AT + timedelta(hours=1))
+    assert memory.record(report("new"), seq=1, at=AT + timedelta(days=1))
+    assert [kept.summary for kept in memory.activity(10)] == ["new", "older stream's last", "old"]
     assert memory.last_seq == 1
 
 

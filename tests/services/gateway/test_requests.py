@@ -1,7 +1,6 @@
 """Requests as they go on the bus and come back."""
 
 import asyncio
-import os
 from pathlib import Path
 
 import pytest
@@ -90,7 +89,6 @@ async def test_a_submission_whose_answer_was_lost_is_found_again(
     """The retry is refused by compare-and-set: the task that is there is our own, stored once."""
     publisher.bus.settings = settings.model_copy(update={"publish_timeout_s": 0.2})
     server.pause()
-    await asyncio.to_thread(os.waitpid, server.pid, os.WUNTRACED)  # returns when it stands still
     submitting = asyncio.create_task(requests.submit(publisher, request_for(tmp_path).message(), "lost"))
     done, _ = await asyncio.wait({submitting}, timeout=1)
     server.resume()

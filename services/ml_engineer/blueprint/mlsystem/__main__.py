@@ -187,7 +187,8 @@ def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
 def _unforeseen(error: Exception) -> MlsystemError:
     """Say what can be done about an error that no module foresaw; a fault of the engine also leaves its traceback."""
     if isinstance(error, OSError):
-        where = f" ({error.filename})" if error.filename else ""
+        place = error.filename2 or error.filename  # of a copy: where it could not be written
+        where = f" ({place})" if place else ""
         text = (
             f"{error.strerror or error}{where}; nothing half-done was kept, free the disk or grant access and run again"
         )

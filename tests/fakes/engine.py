@@ -1,0 +1,308 @@
+"""An engine that speaks the output protocol of `mlsystem` and learns nothing: a whole engagement takes a second.
+
+`pack` makes a wheel of this very file as `mlsystem/__main__.py`, with the real spec beside it, so that `check` says
+what the real engine says, and with a `pytest` that stands for the delivered tests. What else it does is its
+behaviour, packed along: see `Behaviour`. Registry and stages are files in the system's directory, as the real ones.
+"""
+
+import csv
+import hashlib
+import json
+import os
+import pkgutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any, NoReturn, TypedDict
+
+WHEEL = "mlsystem-0.1.0-py3-none-any.whl"
+_REAL = ("errors.py", "output.py", "spec.py")
+_PYTEST = "import sys\nfrom mlsystem import __main__ as fake\nsys.exit(fake.tests())\n"
+
+
+class Behaviour(TypedDict, total=False):
+    """What the fake does besides its work, by command."""
+
+    calls: str
+    """File that every command writes its name to."""
+    results: dict[str, dict[str, Any]]
+    """Laid over a command's result."""
+    errors: dict[str, dict[str, Any]]
+    """The error of a command that is refused."""
+    lines: dict[str, list[str]]
+    """Raw lines on stdout before the work."""
+    holds: dict[str, str]
+    """A command waits until this file exists."""
+    dies: dict[str, int]
+    """A command ends by this signal, or with this exit code where it is negative."""
+    stubborn: list[str]
+    """Commands that ignore SIGTERM."""
+    child: str
+    """File for the pid of a child that ignores SIGTERM, of every command that is held."""
+    environment: str
+    """File for the environment."""
+
+
+def pack(directory: Path, behaviour: Behaviour | None = None) -> Path:
+    """Writes the wheel; the same name as the real one."""
+    from services.ml_engineer.wheel import BLUEPRINT
+
+    directory.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(directory / WHEEL, "w") as archive:
+        archive.writestr("mlsystem/__init__.py", '__version__ = "0.1.0"\n')
+        archive.writestr("mlsystem/__main__.py", Path(__file__).read_text(encoding="utf-8"))
+        archive.writestr("mlsystem/behaviour.json", json.dumps(behaviour or {}))
+        archive.writestr("pytest/__init__.py", "")
+        archive.writestr("pytest/__main__.py", _PYTEST)
+        for name in _REAL:
+            archive.writestr(f"mlsystem/{name}", (BLUEPRINT / "mlsystem" / name).read_text(encoding="utf-8"))
+    return directory / WHEEL
+
+
+def main() -> int:
+    """One command."""
+    command, behaviour = sys.argv[1], _behaviour()
+    if "calls" in behaviour:
+        with Path(behaviour["calls"]).open("a") as calls:
+            calls.write(f"{command}\n")
+    if "environment" in behaviour:
+        Path(behaviour["environment"]).write_text(json.dumps(dict(os.environ)))
+    if command in behaviour.get("stubborn", []):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for line in behaviour.get("lines", {}).get(command, []):
+        sys.stdout.write(f"{line}\n")
+    _tell({"event": "progress", "step": command, "fraction": 0.5, "message": f"{command} is running", "metrics": {}})
+    _hold(command, behaviour)
+    if error := behaviour.get("errors", {}).get(command):
+        _tell({"event": "result", "ok": False, "error": error})
+        return 4
+    result = _COMMANDS[command](Path.cwd()) | behaviour.get("results", {}).get(command, {})
+    _tell({"event": "result", "ok": "error" not in result, **result})
+    return 0
+
+
+def tests() -> int:
+    """The delivered tests: green unless the behaviour says otherwise."""
+    behaviour = _behaviour()
+    if "calls" in behaviour:
+        with Path(behaviour["calls"]).open("a") as calls:
+            calls.write("test\n")
+    _hold("test", behaviour)
+    failed = "test" in behaviour.get("errors", {})
+    sys.stdout.write("1 failed, 6 passed\n" if failed else "7 passed\n")
+    return int(failed)
+
+
+def _behaviour() -> Behaviour:
+    return json.loads(pkgutil.get_data("mlsystem", "behaviour.json") or b"{}")
+
+
+def _hold(command: str, behaviour: Behaviour) -> None:
+    """Waits where it is told to, with a child that does not end when asked; dies where it is told to."""
+    if go := behaviour.get("holds", {}).get(command):
+        if "child" in behaviour:
+            Path(behaviour["child"]).write_text(str(_stubborn_child()))
+        while not Path(go).exists():
+            time.sleep(0.005)
+    if how := behaviour.get("dies", {}).get(command):
+        _die(how)
+
+
+def _stubborn_child() -> int:
+    """The pid of a process that SIGTERM does not end."""
+    script = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint(1, flush=True)\ntime.sleep(60)"
+    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    if child.stdout is not None:
+        child.stdout.readline()
+    return child.pid
+
+
+def _die(how: int) -> NoReturn:
+    sys.stderr.write("RuntimeError: it broke\n")
+    sys.stderr.flush()
+    if how > 0:
+        os.kill(os.getpid(), how)
+        time.sleep(60)
+    os._exit(-how)
+
+
+def _tell(line: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+def _profile(_root: Path) -> dict[str, Any]:
+    """Types by trial; every column of two values could be the target, the last one most."""
+    names, rows = _rows([Path(word) for word in sys.argv[3:] if not word.startswith("--")])
+    values = {name: [row[name] for row in rows] for name in names}
+    columns = [
+        {
+            "name": name,
+            "type": "number" if all(_is_number(value) for value in found) else "category",
+            "missing": 0,
+            "distinct": len(set(found)),
+            "examples": list(dict.fromkeys(found))[:3],
+        }
+        for name, found in values.items()
+    ]
+    pairs = [name for name, found in values.items() if len(set(found)) == 2]
+    candidates = [
+        {"target": name, "kind": "binary", "score": 0.9 - 0.2 * place, "why": "two values"}
+        for place, name in enumerate(reversed(pairs))
+    ]
+    return {"rows": len(rows), "columns": columns, "candidates": candidates, "time": [], "reader": {"delimiter": ","}}
+
+
+def _check(root: Path) -> dict[str, Any]:
+    from mlsystem.errors import SpecError
+    from mlsystem.spec import check
+
+    try:
+        return check(root, None, None)  # pyright: ignore[reportArgumentType] - it reads neither
+    except SpecError as error:
+        return {"error": error.as_json()}
+
+
+def _validate(root: Path) -> dict[str, Any]:
+    from mlsystem.spec import read_spec
+
+    spec = read_spec(root)
+    sources = [root / path for path in spec.data.source]
+    digest = _digest(*(path.read_bytes() for path in sources))
+    names, rows = _rows(sources)
+    _write(root / "data" / "snapshots" / digest / sources[0].name, sources[0].read_bytes())
+    _write(root / "schema.json", json.dumps({"target": spec.task.target, "columns": names}).encode())
+    held_out = len(rows) // 5
+    return {
+        "digest": digest,
+        "rows": len(rows),
+        "columns": len(names),
+        "findings": [{"kind": "id_like", "columns": names[:1], "action": "dropped", "text": f"{names[0]} names a row"}],
+        "split": {"method": "random", "train": len(rows) - held_out, "holdout": held_out, "why": "drawn at random"},
+        "snapshot": {"digest": digest, "rows": len(rows), "path": f"data/snapshots/{digest}"},
+    }
+
+
+def _train(root: Path) -> dict[str, Any]:
+    snapshot = next(
+        iter(sorted((root / "data" / "snapshots").iterdir(), key=lambda path: path.stat().st_mtime_ns)[::-1])
+    )
+    digest = _digest(snapshot.name.encode(), (root / "schema.json").read_bytes())
+    _write(root / "work" / "train" / "model.onnx", f"model of {digest}".encode())
+    tried = [("linear", "linear", 0.83), ("lightgbm_small", "lightgbm", 0.84)]
+    candidates = [
+        {"name": name, "family": family, "score": score, "metric": "roc_auc", "wall_s": 0.1}
+        for name, family, score in tried
+    ]
+    return {
+        "digest": digest,
+        "candidates": candidates,
+        "ensemble": {"lightgbm_small": 0.75, "linear": 0.25},
+        "metric": "roc_auc",
+        "calibration": "platt",
+        "wall_s": 0.2,
+    }
+
+
+def _evaluate(root: Path) -> dict[str, Any]:
+    model = (root / "work" / "train" / "model.onnx").read_bytes()
+    nothing = dict.fromkeys(("low", "high", "baseline", "linear"))
+    return {
+        "digest": _digest(model),
+        "metrics": {
+            "roc_auc": {"value": 0.84, "low": 0.8, "high": 0.88, "baseline": 0.5, "linear": 0.83},
+            "latency_ms_p99": {"value": 3.2, **nothing},
+        },
+        "gates": [gate("parity", 1e-8, 1e-5), gate("beats_trivial", 0.3, 0.0)],
+        "outcome": "success",
+        "best_baseline": "prior",
+        "latency": {"p50_ms": 1.4, "p99_ms": 3.2, "rate_rps": 50, "seconds": 0.5},
+        "memory_mb": 90.0,
+        "model_mb": 0.1,
+        "holdout": {"rows": 12, "opened": 1},
+    }
+
+
+def gate(name: str, value: float, threshold: float, *, passed: bool = True) -> dict[str, Any]:
+    """A gate as `evaluate` tells it."""
+    text = f"{name} is {value}, {threshold} is asked"
+    return {"name": name, "value": value, "threshold": threshold, "passed": passed, "text": text}
+
+
+def _package(root: Path) -> dict[str, Any]:
+    model = (root / "work" / "train" / "model.onnx").read_bytes()
+    digest, entries = _digest(model, (root / "schema.json").read_bytes()), _entries(root)
+    version = next((entry["version"] for entry in entries if entry["digest"] == digest), None)
+    created = version is None
+    if version is None:
+        version = 1 + max((entry["version"] for entry in entries), default=0)
+        _write(root / "registry" / "blobs" / digest, model)
+        _append(root, "registered", version, digest)
+    return {"digest": digest, "version": version, "created": created, "outcome": "success", "servable": True}
+
+
+def _history(root: Path) -> dict[str, Any]:
+    return {"entries": _entries(root)}
+
+
+def _promote(root: Path) -> dict[str, Any]:
+    _append(root, "promoted", int(sys.argv[2]), "")
+    return {"version": int(sys.argv[2]), "previous": None}
+
+
+def _entries(root: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted((root / "registry" / "history").glob("*.json"))]
+
+
+def _append(root: Path, event: str, version: int, digest: str) -> None:
+    number = 1 + len(_entries(root))
+    entry = {"number": number, "event": event, "version": version, "digest": digest}
+    _write(root / "registry" / "history" / f"{number:06d}.json", json.dumps(entry).encode())
+
+
+def _rows(files: list[Path]) -> tuple[list[str], list[dict[str, str]]]:
+    rows: list[dict[str, str]] = []
+    names: list[str] = []
+    for file in files:
+        with file.open(newline="", encoding="utf-8") as text:
+            reader = csv.DictReader(text)
+            rows += list(reader)
+            names = list(reader.fieldnames or [])
+    return names, rows
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _digest(*parts: bytes) -> str:
+    return hashlib.sha256(b"\n".join(parts)).hexdigest()
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.tmp")
+    draft.write_bytes(content)
+    draft.replace(path)
+
+
+_COMMANDS = {
+    "profile": _profile,
+    "check": _check,
+    "validate": _validate,
+    "train": _train,
+    "evaluate": _evaluate,
+    "package": _package,
+    "history": _history,
+    "promote": _promote,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
