@@ -49,7 +49,7 @@ class Constraints(Value):
     max_cost_usd: float | None = Field(default=None, gt=0)
     """Cost of language models."""
     max_wall_s: float | None = Field(default=None, gt=0)
-    """Wall time of the whole work, waiting for people left out."""
+    """Wall time of the work from one wait for people to the next; begins anew when another executor takes over."""
 
 
 class TaskSubmitted(Message):

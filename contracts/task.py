@@ -9,7 +9,7 @@ The executor's rules (who may claim, what a doorbell means) read the same fold: 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal, cast
 
 from contracts.briefing import Briefing
@@ -79,6 +79,8 @@ class TaskState:
     root_parent: str = ""
     """Span id of the submitter, when there was one."""
     submitted_at: datetime | None = None
+    deadline: datetime | None = None
+    """When the asker wants it to have ended: of the body, else of the header."""
     ended_at: datetime | None = None
     briefing: Briefing | None = None
     asked: QuestionsAsked | None = None
@@ -238,10 +240,20 @@ def _submitted(state: TaskState, event: TaskEvent, body: TaskSubmitted) -> TaskS
         request=body,
         workspace=body.workspace or event.metadata.workspace,
         submitted_at=event.metadata.time,
+        deadline=body.constraints.deadline or _moment(event.metadata.deadline),
         trace_id=spans[0] if spans else derived[0],
         root_parent=spans[1] if spans and spans != derived else "",
         answers={answer.question_id: answer.value for answer in body.answers},
     )
+
+
+def _moment(text: str) -> datetime | None:
+    """The time in a header; one that cannot be read limits nothing."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _approved(state: TaskState, body: Approved) -> TaskState:

@@ -20,7 +20,7 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -235,8 +235,11 @@ class Bus:
     async def schedule(
         self, task: str, name: str, at: datetime, *, target: str, body: bytes, headers: Mapping[str, str]
     ) -> None:
-        """A message that the server publishes on `target` at `at`; the same name again replaces it."""
-        due = at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        """A message that the server publishes on `target` at `at`; the same name again replaces it.
+
+        Schedules are of whole seconds: it is never early, at most a second late.
+        """
+        due = (at + timedelta(microseconds=999_999)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         await self.publish(
             subjects.timer(task, name), body, {**headers, SCHEDULE: f"@at {due}", SCHEDULE_TARGET: target}
         )
@@ -282,8 +285,7 @@ class Bus:
         flushing = asyncio.create_task(self.client.flush(timeout=_FLUSH_S))
         self._flushing.add(flushing)
         flushing.add_done_callback(self._flushed)
-        with contextlib.suppress(NatsError, TimeoutError):
-            await asyncio.wait_for(asyncio.shield(flushing), 2)
+        await asyncio.wait({flushing}, timeout=2)
 
     @property
     def connections(self) -> int:

@@ -38,6 +38,8 @@ R = TypeVar("R")
 
 _LOOK_S: Final = 10.0
 """How often a running activation looks for news without a hint: hints are core messages and may be lost."""
+_LATE_S: Final = 0.25
+"""How soon after a deadline the timer's event is looked for, and again until it is there."""
 _PROGRESS_S: Final = 1.0
 """Progress is stored at most once a second; what comes in between goes to `mesh.live` only."""
 
@@ -201,10 +203,20 @@ class Activation:
             while True:
                 await self.refresh()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(hint.wait(), _LOOK_S)
+                    async with asyncio.timeout(
+                        self._look_s()
+                    ):  # wait_for forgets a cancellation that comes with the hint
+                        await hint.wait()
                 hint.clear()
         finally:
             await end()
+
+    def _look_s(self) -> float:
+        """How long to wait for a hint: what the server's timers publish never comes as one."""
+        if self.state.deadline is None:
+            return _LOOK_S
+        left = (self.state.deadline - self.publisher.clock()).total_seconds()
+        return min(_LOOK_S, max(_LATE_S, left + _LATE_S))
 
     @property
     def _filter(self) -> str:

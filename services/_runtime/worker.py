@@ -7,7 +7,6 @@ terminated is a dead letter first.
 """
 
 import asyncio
-import contextlib
 import random
 from base64 import b64encode
 from collections.abc import Awaitable, Callable
@@ -203,8 +202,7 @@ async def _supervised(activation: Activation, work: Awaitable[None]) -> None:
         await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
             working.cancel()
-            with contextlib.suppress(asyncio.CancelledError, MeshError):
-                await working
+            await asyncio.wait({working})  # to await it would also swallow a cancellation of our own
             await watching
         await working
     finally:

@@ -86,8 +86,17 @@ class Engineer:
             await activation.append("released", Released(reason=f"still waiting for {state.waiting}"))
             return
         await self._set_deadline(activation)
+        limit_s = _request(state).constraints.max_wall_s
+        limited = asyncio.timeout(limit_s)
         try:
-            await self._work(activation)
+            async with limited:
+                await self._work(activation)
+        except TimeoutError as error:
+            if not limited.expired():
+                raise
+            raise Permanent(
+                f"the work took longer than the {limit_s:g} s of max_wall_s: submit again with more"
+            ) from error
         except OSError as error:
             if error.errno in _REFUSED:
                 raise Permanent(_refused(error)) from error
@@ -303,7 +312,7 @@ class Engineer:
 
     async def _set_deadline(self, activation: Activation) -> None:
         """A deadline that the asker set is a timer of the server's, set by the first activation."""
-        deadline = _request(activation.state).constraints.deadline
+        deadline = activation.state.deadline
         if deadline is None or activation.state.briefing is not None:
             return
         left = (deadline - activation.publisher.clock()).total_seconds()

@@ -24,6 +24,8 @@ Spec = dict[str, JsonValue]
 
 _LONGEST_NAME: Final = 40
 _COLUMN_RULE: Final = "columns."
+_TOLD_ONLY: Final = frozenset({"data.freshness", "data.read_write", "nfr.consistency"})
+"""Slots of which a document tells how things are, which asks nothing of the system: only a person's answer does."""
 _COLUMN_KEYS: Final = frozenset({"data.time", "data.entity"})
 """Keys whose value is the name of a column."""
 _SHOWN_COLUMNS: Final = 30
@@ -134,10 +136,12 @@ def _spec(
 
 
 def _fitted(known: Known, key: str, value: JsonValue, profile: Profile) -> tuple[str, JsonValue] | None:
-    """Key and value with columns spelled as the data spell them; None for a column that the workspace made up.
+    """Key and value with columns spelled as the data spell them; None for what the workspace only tells.
 
     Raises: Permanent when a person named a column that is not there, with the nearest names.
     """
+    if known.origin == "workspace" and known.id in _TOLD_ONLY:
+        return None
     names_column = key in _COLUMN_KEYS
     if not names_column and not key.startswith(_COLUMN_RULE):
         return key, value

@@ -90,7 +90,7 @@ def peak_factor(value: AnswerValue, usual_rps: float) -> float:
 def fraction(value: AnswerValue) -> float:
     """`99.9 %` or `0.999` as a fraction of 1."""
     found = number(value)
-    result = found / 100 if "%" in str(value) or found > 1 else found
+    result = round(found / 100, 10) if "%" in str(value) or found > 1 else found
     if not 0 < result < 1:
         raise UnreadableError(f"{value!r} is no availability such as '99.9 %'")
     return result

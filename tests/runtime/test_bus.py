@@ -1,13 +1,15 @@
 """The bus against a real server: what is stored once, what is refused and how, what survives a restart."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from contracts import subjects
-from contracts.envelope import MSG_ID, read_event
+from contracts.envelope import MSG_ID, Stored, read_event
 from contracts.events import TaskSubmitted, TimedOut
 from services._runtime import telemetry
 from services._runtime.bus import Ack, Bus, Expect
@@ -28,6 +30,12 @@ HISTORY = "mesh.task.t1.>"
 async def put(bus: Bus, message_id: str, body: bytes = b"{}", *, expect: Expect | None = None) -> Ack:
     """One stored message."""
     return await bus.publish(SUBJECT, body, {MSG_ID: message_id}, expect=expect)
+
+
+def checked(claim: bytes) -> Stored:
+    """A stored message whose body is a claim check."""
+    headers = {"mesh-claim-check": "1"}
+    return Stored(stream="TASKS", seq=1, subject=SUBJECT, time=datetime.now(UTC), headers=headers, data=claim)
 
 
 async def test_of_fifty_writers_with_the_same_expectation_exactly_one_wins(bus: Bus) -> None:
@@ -89,9 +97,13 @@ async def test_a_claim_check_that_does_not_hold_what_it_says_is_malformed(bus: B
     await put(bus, "large", b"x" * 400_000)
     store = await bus.client.jetstream().object_store(subjects.PAYLOADS_BUCKET)
     [info] = await store.list()
+    claim = json.dumps(
+        {"bucket": subjects.PAYLOADS_BUCKET, "name": info.name, "digest": f"sha256:{info.name}", "size": 400_000}
+    ).encode()
     await store.put(str(info.name), b"something else")
     with pytest.raises(Malformed, match="digests differ"):
-        await bus.history("t1")
+        await bus.whole(checked(claim))
+    assert [stored.data for stored in await bus.history("t1")] == [b""]
 
 
 async def test_a_claim_check_without_its_payload_is_malformed(bus: Bus) -> None:
@@ -99,7 +111,8 @@ async def test_a_claim_check_without_its_payload_is_malformed(bus: Bus) -> None:
     claim = b'{"bucket":"mesh-payloads","name":"gone","digest":"sha256:0","size":1}'
     await bus.publish(SUBJECT, claim, {MSG_ID: "c", "mesh-claim-check": "1"})
     with pytest.raises(Malformed, match="not in bucket"):
-        await bus.history("t1")
+        await bus.whole(checked(claim))
+    assert [stored.data for stored in await bus.history("t1")] == [b""]
 
 
 async def test_a_cancelled_publish_ends_under_back_pressure(server: NatsServer, bus: Bus) -> None:

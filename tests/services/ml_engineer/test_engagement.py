@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from contracts.envelope import MSG_ID
 from contracts.events import (
     Approved,
     Canceled,
@@ -22,6 +23,7 @@ from contracts.events import (
     Failed,
     QuestionsAnswered,
     QuestionsAsked,
+    TaskSubmitted,
 )
 from contracts.report import ActivityReport
 from contracts.task import TaskState
@@ -666,3 +668,24 @@ def test_a_designs_digest_is_of_its_spec() -> None:
 
     one = DesignProposed(digest=digest_of({"a": 1, "b": 2}), awaits_approval=True, sections=(), spec={"a": 1, "b": 2})
     assert one.digest == digest_of({"b": 2, "a": 1})
+
+
+async def test_work_that_takes_longer_than_its_wall_time_fails(house: House) -> None:
+    """`max_wall_s` limits the work, not the waiting: the running step is stopped."""
+    house.behave({"holds": {"train": house.path("go")}, "child": house.path("child")})
+    await house.submit(constraints={"max_wall_s": 3})
+    final = await house.ended()
+    assert isinstance(final.body, Failed)
+    assert final.body.reason == "the work took longer than the 3 s of max_wall_s: submit again with more"
+    assert await gone(int(Path(house.path("child")).read_text()))
+
+
+async def test_a_deadline_in_the_header_counts_too(house: House) -> None:
+    """`mesh-deadline` is for publishers whose body is not theirs to write."""
+    deadline = datetime.now(UTC) - timedelta(seconds=1)
+    body = TaskSubmitted(request=REQUEST, workspace=str(house.workspace), accept_defaults=True).to_bytes()
+    headers = {MSG_ID: "late", "mesh-deadline": deadline.isoformat()}
+    await house.bus.publish("mesh.task.t1.submitted.ml-engineer", body, headers)
+    final = await house.ended()
+    assert isinstance(final.body, Failed)
+    assert "had passed before the work began" in final.body.reason
