@@ -1,6 +1,6 @@
 """Fixtures that every test may use: a real nats-server on a free port, connected buses, telemetry in memory.
 
-On failure the wire log (every message on `>`) of the test's server is attached to the report.
+On failure the wire log (every event, report and dead letter on the test's server) is attached to the report.
 """
 
 import time
@@ -11,6 +11,7 @@ import pytest
 from nats.aio.msg import Msg
 from xdist.remote import Producer
 
+from contracts import subjects
 from services._runtime import telemetry
 from services._runtime.bus import Bus
 from services._runtime.provision import provision
@@ -19,6 +20,8 @@ from services._runtime.settings import Settings
 from tests.scheduling import ModulesWhole
 from tests.server import NatsServer
 
+_TAPPED = (subjects.ALL_TASKS, subjects.ALL_REPORTS, subjects.ALL_SYSTEMS, subjects.ALL_DEAD, "mesh.live.>")
+"""Not `>`: a tap on requests and pulls would be an interest that nobody answers, and change what is tested."""
 _WIRE = pytest.StashKey[list[str]]()
 
 
@@ -47,14 +50,12 @@ async def bus(settings: Settings, request: pytest.FixtureRequest) -> AsyncIterat
     began = time.monotonic()
 
     async def heard(message: Msg) -> None:
-        if not message.subject.startswith(("_INBOX", "$JS.ACK", "$JS.API.CONSUMER.MSG.NEXT")):
-            wire.append(
-                f"{time.monotonic() - began:8.3f} {message.subject} {message.data[:300].decode(errors='replace')}"
-            )
+        wire.append(f"{time.monotonic() - began:8.3f} {message.subject} {message.data[:300].decode(errors='replace')}")
 
-    end = await found.subscribe(">", heard)
+    ends = [await found.subscribe(subject, heard) for subject in _TAPPED]
     yield found
-    await end()
+    for end in ends:
+        await end()
     await found.close()
 
 

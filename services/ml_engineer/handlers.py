@@ -160,7 +160,10 @@ class Engineer:
         )
         about = About(task=activation.task, workspace=activation.state.workspace)
         answer = await activation.publisher.request(
-            context_request(request.request_type), request, about, timeout_s=self.settings.briefing_timeout_s
+            context_request(request.request_type),
+            request,
+            about,
+            timeout_s=self.settings.briefing_timeout_s,
         )
         briefing = Briefing.from_bytes(answer.data)
         if briefing.status == "error":

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from tests.architecture.tree import ENGINE, ROOT, python_files
+from tests.architecture.tree import ENGINE, ROOT, parsed, python_files
 
 LOCKS = ROOT / "deploy" / "requirements"
 NAMES = ("runtime.txt", "dev.txt", "engine-serve.txt", "engine-train.txt")
@@ -121,7 +121,7 @@ def undeclared(paths: Sequence[Path], needs: Sequence[Requirement]) -> list[str]
 def _imported(path: Path) -> set[str]:
     """Top-level names that a file imports, inside functions too."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

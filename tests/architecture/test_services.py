@@ -14,7 +14,7 @@ from services._runtime.embedded import EmbeddedServer
 from services._runtime.provision import provision
 from services._runtime.settings import Settings
 from tests.architecture import readme_tables
-from tests.architecture.tree import ROOT, SERVICES, spelled
+from tests.architecture.tree import ROOT, SERVICES, parsed, spelled
 
 every_service = pytest.mark.parametrize(
     "service", sorted({*SERVICES, *(s.replace("-", "_") for s in subjects.SERVICES)})
@@ -108,5 +108,5 @@ def test_a_service_has_its_row_in_the_readme(service: str) -> None:
 
 def _names_in(folder: Path) -> set[str]:
     """Every name that the folder's modules use."""
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in folder.glob("*.py")]
+    trees = [parsed(path) for path in folder.glob("*.py")]
     return {node.id for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)}

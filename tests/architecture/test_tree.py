@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.architecture.tree import ENGINE, ROOT, files, python_files
+from tests.architecture.tree import ENGINE, ROOT, files, parsed, python_files
 
 TOP_LEVEL = {
     ".ci",
@@ -125,7 +125,7 @@ def _modules() -> list[Path]:
 @pytest.mark.parametrize("path", _modules(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_module_says_what_it_owns(path: Path) -> None:
     """A docstring at the top, in a package too: the reader learns what is there and what is left out."""
-    assert (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").strip() != ""
+    assert (ast.get_docstring(parsed(path)) or "").strip() != ""
 
 
 def test_functions_fit_on_a_screen() -> None:
@@ -133,7 +133,7 @@ def test_functions_fit_on_a_screen() -> None:
     long = [
         f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
         for path in python_files()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and (node.end_lineno or 0) - node.lineno + 1 > LONGEST_FUNCTION
     ]
@@ -147,7 +147,7 @@ def test_subjects_are_built_in_one_place() -> None:
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in python_files()
         if path.relative_to(ROOT).parts[0] == "services"
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.Constant)
         and isinstance(node.value, str)
         and "{" not in node.value
