@@ -8,6 +8,7 @@ What the executor does with a fold is the journal's and the engineer's protocol 
 may claim is the contracts' own.
 """
 
+import os
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -51,6 +52,8 @@ QUESTIONS: Final = tuple(
     Question(id=name, slot="nfr", field="latency", text="How?", why="It matters.") for name in ("nfr.a", "nfr.b")
 )
 ASKERS: Final = (*WAKING, "progressed")
+SCHEDULES: Final = int(os.environ.get("MLMESH_TEST_DOORBELLS", "150"))
+"""How many are tried; some rules are missed by one in thousands only."""
 DOUBLED: Final = 3
 """Doorbells of one task at a time, up to which one is doubled."""
 SETTLED_WITHIN: Final = 60
@@ -372,4 +375,4 @@ class Doorbells(RuleBasedStateMachine):
 DONE_ONCE: Final = ("step", "reported", "asked", "designed")
 
 TestDoorbells: Callable[..., Any] = Doorbells.TestCase
-TestDoorbells.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)  # pyright: ignore[reportFunctionMemberAccess]
+TestDoorbells.settings = settings(max_examples=SCHEDULES, stateful_step_count=60, deadline=None)  # pyright: ignore[reportFunctionMemberAccess]
