@@ -58,6 +58,8 @@ _STORE_FULL: Final = {10023, 10047, 10077, 10122}
 """Insufficient resources, no storage left, maximum bytes, store failed: may pass."""
 _HEADROOM: Final = 4096
 """Bytes of max_payload kept free: the client's own check ignores headers and then loses the connection."""
+_OF_THE_ANSWER: Final = {"Nats-Stream", "Nats-Num-Pending", "Nats-Last-Sequence"}
+"""Headers of a direct get that are not the message's own."""
 _BATCH: Final = 256
 _RECONNECT_S: Final = 0.5
 _FLUSH_S: Final = 120
@@ -596,7 +598,7 @@ def _stored(stream: str, message: Msg) -> Stored:
         seq=int(headers.pop("Nats-Sequence")),
         subject=headers.pop("Nats-Subject"),
         time=moment(headers.pop("Nats-Time-Stamp")),
-        headers={name: value for name, value in headers.items() if name not in {"Nats-Stream", "Nats-Num-Pending"}},
+        headers={name: value for name, value in headers.items() if name not in _OF_THE_ANSWER},
         data=message.data,
     )
 

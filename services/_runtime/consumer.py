@@ -258,12 +258,12 @@ class OrderedConsumer:
     async def _end_when_lost(self, name: str, stop: asyncio.Event, renew: asyncio.Event) -> None:
         """Sets `renew` when the run is to end.
 
-        That is at `stop`, when the server no longer knows the consumer, and after a new connection: nothing is
-        acknowledged, so what was on its way on the old one will not come again.
+        That is at `stop`, when the server no longer knows the consumer, and when the connection is another or closed:
+        nothing is acknowledged, so what was on its way on the old one will not come again.
         """
         connections = self.bus.connections
         try:
-            while connections == self.bus.connections and not stop.is_set():
+            while connections == self.bus.connections and not (stop.is_set() or self.bus.closed.is_set()):
                 await unless_stopped(stop, asyncio.sleep(self.bus.settings.heartbeat_s))
                 await unless_stopped(stop, self._still_there(name))
         finally:

@@ -203,9 +203,8 @@ class Activation:
             while True:
                 await self.refresh()
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(
-                        self._look_s()
-                    ):  # wait_for forgets a cancellation that comes with the hint
+                    # Not wait_for: it forgets a cancellation that comes together with the hint.
+                    async with asyncio.timeout(self._look_s()):
                         await hint.wait()
                 hint.clear()
         finally:

@@ -1,18 +1,21 @@
 """The bus against a real server: what is stored once, what is refused and how, what survives a restart."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import pytest
+import uvloop
 
 from contracts import subjects
 from contracts.envelope import MSG_ID, Stored, read_event
 from contracts.events import TaskSubmitted, TimedOut
 from services._runtime import telemetry
-from services._runtime.bus import Ack, Bus, Expect
+from services._runtime.bus import Ack, Bus, Expect, _within  # pyright: ignore[reportPrivateUsage]
 from services._runtime.consumer import OrderedConsumer
 from services._runtime.embedded import EmbeddedServer
 from services._runtime.errors import BusUnavailable, Forbidden, Malformed, Misconfigured, TooLarge, WrongSequence
@@ -20,7 +23,8 @@ from services._runtime.provision import durables, provision, streams
 from services._runtime.publisher import About, Publisher
 from services._runtime.settings import Settings
 from tests.conftest import fast_settings
-from tests.following import is_event, until
+from tests.fakes.wire import wire_to
+from tests.following import eventually, is_event, until
 from tests.server import NatsServer
 
 SUBJECT = "mesh.task.t1.submitted.ml-engineer"
@@ -300,3 +304,105 @@ async def test_spans_of_callbacks_do_not_hang_on_the_span_that_subscribed(bus: B
     await asyncio.wait_for(heard.wait(), 5)
     await end()
     assert seen[0].split("-")[1] != subscriber.split("-")[1]
+
+
+@pytest.mark.parametrize("status", ["204", "404", "503"])
+async def test_a_header_named_status_does_not_end_a_history(bus: Bus, status: str) -> None:
+    """Clients may send any header: the server's own words are told from messages by what they lack."""
+    await put(bus, "one")
+    await bus.publish("mesh.task.t1.answered.ml-engineer", b"{}", {MSG_ID: "two", "Status": status})
+    await put(bus, "three")
+    assert [stored.seq for stored in await bus.history("t1")] == [1, 2, 3]
+
+
+async def test_a_history_begins_with_the_first_submission_whoever_it_was_addressed_to(bus: Bus) -> None:
+    """Who reads the task alone and who reads the whole stream see the same beginning."""
+    await bus.publish("mesh.task.t1.submitted.wizard", b"{}", {MSG_ID: "w"})
+    await bus.publish("mesh.task.t1.failed.wizard", b"{}", {MSG_ID: "f"})
+    await put(bus, "again")
+    assert [stored.seq for stored in await bus.history("t1")] == [1, 2, 3]
+
+
+async def test_a_payload_that_lost_its_chunks_is_malformed_at_once(bus: Bus) -> None:
+    """The object store's own reading waits for them for ever."""
+    await put(bus, "large", b"x" * 400_000)
+    raw = await bus.client.jetstream().get_msg(subjects.TASKS, 1)
+    await bus.api(f"STREAM.PURGE.OBJ_{subjects.PAYLOADS_BUCKET}", {"filter": f"$O.{subjects.PAYLOADS_BUCKET}.C.>"})
+    with pytest.raises(Malformed, match="digests differ"):
+        await asyncio.wait_for(bus.whole(checked(raw.data or b"")), 5)
+
+
+async def test_a_claim_check_on_another_bucket_is_malformed(bus: Bus) -> None:
+    """Nobody is led to other buckets, nor to names that are none."""
+    claim = b'{"bucket":"else where","name":"x","digest":"sha256:0","size":1}'
+    with pytest.raises(Malformed, match="is not 'mesh-payloads'"):
+        await asyncio.wait_for(bus.whole(checked(claim)), 5)
+
+
+async def test_news_that_cannot_be_read_are_not_looked_for_for_ever(bus: Bus, settings: Settings) -> None:
+    """A refusal says that something is there; when it is gone by now, only a fold from the start helps."""
+    await put(bus, "one")
+    hasty = await Bus.connect(settings.model_copy(update={"bus_patience_s": 0.3}), "hasty")
+    with pytest.raises(BusUnavailable, match="'t1' is not at 1 any more"):
+        await hasty.news("t1", after=1)
+    await hasty.close()
+
+
+async def test_a_core_publish_that_finds_no_room_is_a_typed_error(bus: Bus, server: NatsServer) -> None:
+    """While the bus is away the client keeps two megabytes."""
+    server.kill()
+    await eventually(lambda: _is_away(bus))
+
+    async def flood() -> None:
+        for _ in range(30):
+            await bus.send("any", b"x" * 100_000)
+
+    with pytest.raises(BusUnavailable, match="away"):
+        await flood()
+    server.start()
+
+
+async def test_closing_a_connection_that_is_lost_is_no_error(settings: Settings, server: NatsServer) -> None:
+    """A service that is told to end while the bus is away ends."""
+    bus = await Bus.connect(settings, "test")
+    server.kill()
+    await eventually(lambda: _is_away(bus))
+    await bus.send("any", b"last words")
+    await asyncio.wait_for(bus.close(), 5)
+    assert bus.closed.is_set()
+
+
+async def _is_away(bus: Bus) -> bool:
+    return not bus.client.is_connected
+
+
+@pytest.mark.parametrize("refusal", ["reset", "half"])
+def test_a_server_that_breaks_off_is_asked_again(
+    server: NatsServer, settings: Settings, refusal: Literal["reset", "half"]
+) -> None:
+    """At the first connection and at any later one; uvloop, on which services run, has an error of its own for it."""
+
+    async def talk() -> None:
+        async with wire_to(server.port) as wire:
+            wire.refusals.append(refusal)
+            bus = await Bus.connect(settings, "test", url=wire.url)
+            await provision(bus)
+            wire.refusals.append(refusal)
+            wire.cut()
+            assert (await put(bus, "heard")).seq == 1
+            assert wire.refusals == []
+            await bus.close()
+
+    uvloop.run(asyncio.wait_for(talk(), 20))
+
+
+async def test_connecting_ends_in_time_when_a_cancellation_is_swallowed() -> None:
+    """As the client does when it meets a connection that is being lost: it is told again."""
+
+    async def connect() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(_within(0.05, connect()), 5)

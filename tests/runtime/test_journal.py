@@ -5,13 +5,24 @@ import asyncio
 import pytest
 
 from contracts import subjects
-from contracts.envelope import read_event
-from contracts.events import CancelRequested, Progressed, QuestionsAnswered, TaskSubmitted
+from contracts.envelope import MSG_ID, read_event
+from contracts.events import (
+    CancelRequested,
+    Progressed,
+    Question,
+    QuestionsAnswered,
+    QuestionsAsked,
+    Released,
+    TaskSubmitted,
+)
 from contracts.task import fold
 from services._runtime.bus import Bus
-from services._runtime.errors import Fenced, Interrupted
+from services._runtime.errors import BusUnavailable, Fenced, Interrupted, WrongSequence
 from services._runtime.journal import Activation, Doorbell, claim
 from services._runtime.publisher import About, Publisher
+from services._runtime.settings import Settings
+from tests.following import eventually
+from tests.server import NatsServer
 
 TASK = "t1"
 
@@ -135,3 +146,100 @@ async def test_a_timer_of_the_servers_rings_the_doorbell(publisher: Publisher, b
     await end()
     with pytest.raises(Interrupted, match="deadline"):
         await activation.refresh()
+
+
+QUESTIONS = QuestionsAsked(
+    known=(),
+    questions=tuple(Question(id=name, slot="nfr", field="f", text="?", why="!") for name in ("nfr.a", "nfr.b")),
+)
+
+
+async def answer(publisher: Publisher, name: str) -> int:
+    """One answer; its sequence."""
+    body = QuestionsAnswered.model_validate({"answers": {name: "yes"}})
+    return (await publisher.event("answered", "ml-engineer", body, About(task=TASK))).ack.seq
+
+
+async def test_an_answer_that_comes_while_the_task_is_let_go_is_decided_on(publisher: Publisher, bus: Bus) -> None:
+    """`released` would close over it, and its own doorbell would then mean nothing: nobody would take it in."""
+    activation = await activate(publisher, event_seq=await submit(publisher), work_seq=1)
+    await activation.append("asked", QUESTIONS)
+    activation = await activate(publisher, event_seq=await answer(publisher, "nfr.a"), work_seq=2)
+    assert activation.state.waiting == "answers"
+    second = await answer(publisher, "nfr.b")
+    with pytest.raises(WrongSequence, match="not decided on"):
+        await activation.append("released", Released(reason="still waiting"))
+    assert activation.state.waiting is None
+    assert activation.state.pending[-1] == second
+    assert (await events(bus))[-1] == "answered"
+
+
+async def test_what_was_seen_before_the_decision_does_not_hold_it_up(publisher: Publisher, bus: Bus) -> None:
+    """Deciding again, on all that is known by now, is let through."""
+    activation = await activate(publisher, event_seq=await submit(publisher), work_seq=1)
+    await answer(publisher, "nfr.a")
+    await activation.refresh()
+    with pytest.raises(WrongSequence):
+        await activation.append("asked", QUESTIONS)
+    activation.decide_again()
+    await activation.append("asked", QUESTIONS)
+    assert (await events(bus))[-1] == "asked"
+
+
+async def test_an_expectation_that_can_never_be_met_is_not_tried_for_ever(
+    bus: Bus, publisher: Publisher, settings: Settings
+) -> None:
+    """The last event expired, the sequence to expect fell back: only a new claim, from the start, knows it."""
+    hasty = await Bus.connect(settings.model_copy(update={"bus_patience_s": 0.3}), "hasty")
+    activation = await activate(Publisher(hasty, publisher.telemetry), event_seq=await submit(publisher), work_seq=1)
+    body = QuestionsAnswered.model_validate({"answers": {"nfr.a": "yes"}}).to_bytes()
+    await bus.publish(f"mesh.task.{TASK}.answered.ml-engineer", body, {MSG_ID: "brief", "Nats-TTL": "1s"})
+    await activation.refresh()
+
+    async def expired() -> bool:
+        return len(await events(bus)) == 2
+
+    await eventually(expired)
+    with pytest.raises(BusUnavailable, match="nothing newer can be read"):
+        await asyncio.wait_for(activation.append("progressed", Progressed(step="train")), 5)
+    again = await activate(publisher, event_seq=1, work_seq=1)
+    await again.append("progressed", Progressed(step="train"))
+    assert await events(bus) == ["submitted", "working", "working", "progressed"]
+    await hasty.close()
+
+
+async def test_a_watch_that_is_cancelled_as_news_comes_ends(publisher: Publisher, bus: Bus) -> None:
+    """A wait that forgets its cancellation would keep the activation, and the beats of its message, for ever."""
+    activation = await activate(publisher, event_seq=await submit(publisher), work_seq=1)
+    watching = asyncio.create_task(activation.watch())
+    await bus.flush()
+
+    async def cancel(_message: object) -> None:
+        watching.cancel()
+
+    end = await bus.subscribe(
+        subjects.task_history(TASK), cancel
+    )  # hears after the watch, in the same turn of the loop
+    await bus.flush()
+    await answer(publisher, "nfr.a")
+    await asyncio.wait({watching}, timeout=5)
+    await end()
+    assert watching.cancelled()
+
+
+async def test_progress_that_nobody_can_be_told_does_not_end_the_work(
+    publisher: Publisher, bus: Bus, server: NatsServer
+) -> None:
+    """What is told to watchers is not stored: while the bus is away it is lost, once the client's room is used up."""
+    activation = await activate(publisher, event_seq=await submit(publisher), work_seq=1)
+    await activation.progress(Progressed(step="train"))
+    server.kill()
+
+    async def away() -> bool:
+        return not bus.client.is_connected
+
+    await eventually(away)
+    for _ in range(200):
+        await activation.progress(Progressed(step="train", message="x" * 20_000))
+    server.start()
+    await activation.append("progressed", Progressed(step="evaluate"))

@@ -1,6 +1,7 @@
 """The worker's ladder against a real server: what each class of error does to a message and to a task."""
 
 import asyncio
+import io
 from base64 import b64decode
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -12,13 +13,26 @@ import pytest
 from contracts import subjects
 from contracts.dead import DeadLetter
 from contracts.envelope import MSG_ID
-from contracts.events import Canceled, CancelRequested, Completed, Failed, Progressed, TaskSubmitted
+from contracts.events import (
+    Canceled,
+    CancelRequested,
+    Completed,
+    Failed,
+    Progressed,
+    Question,
+    QuestionsAnswered,
+    QuestionsAsked,
+    Released,
+    TaskSubmitted,
+)
 from contracts.report import ActivityReport
+from services._runtime import telemetry
 from services._runtime.bus import Bus
 from services._runtime.consumer import PullConsumer
 from services._runtime.errors import Interrupted, Malformed, Permanent, Transient
 from services._runtime.journal import Activation
 from services._runtime.publisher import About, Publisher
+from services._runtime.settings import Settings
 from services._runtime.worker import Doorbells, Worker, jittered
 from tests.following import FINAL, eventually, history, is_event, state, until
 from tests.server import NatsServer
@@ -295,3 +309,88 @@ async def test_progress_is_stored_on_a_change_of_step_only(publisher: Publisher,
 def test_delays_have_full_jitter_and_a_ceiling() -> None:
     """Between nothing and the doubled delay, at most a minute."""
     assert all(0 <= jittered(2, tries) <= min(60, 2 * 2 ** (tries - 1)) for tries in range(1, 12) for _ in range(50))
+
+
+async def test_a_handler_decides_again_on_what_came_while_it_let_go(publisher: Publisher, bus: Bus) -> None:
+    """The second of two answers comes while the first one's activation is about to release the task."""
+    questions = tuple(Question(id=name, slot="nfr", field="f", text="?", why="!") for name in ("nfr.a", "nfr.b"))
+
+    async def answer(name: str) -> None:
+        body = QuestionsAnswered.model_validate({"answers": {name: "yes"}})
+        await publisher.event("answered", "ml-engineer", body, About(task="t1"))
+
+    async def ask(activation: Activation) -> None:
+        if activation.state.asked is None:
+            await activation.append("asked", QuestionsAsked(known=(), questions=questions))
+        elif activation.state.waiting is None:
+            await complete(activation)
+        else:
+            await answer("nfr.b")
+            await activation.append("released", Released(reason="still waiting"))
+
+    async with working(publisher, Agent(ask)):
+        await submit(publisher)
+        await until(bus, "t1", is_event("asked"))
+        await answer("nfr.a")
+        await until(bus, "t1", FINAL, within_s=10)
+    names = [event.event for event in await history(bus, "t1")]
+    assert names == ["submitted", "working", "asked", "answered", "working", "answered", "completed"]
+
+
+async def test_a_worker_that_is_cancelled_leaves_no_handler_behind(publisher: Publisher, bus: Bus) -> None:
+    """When another part of its service fails, or the connection is closed for good."""
+    stopped = asyncio.Event()
+
+    async def endless(_activation: Activation) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    consumer = PullConsumer(bus, subjects.WORK, subjects.ML_ENGINEER)
+    running = asyncio.create_task(
+        Worker(publisher, consumer, Doorbells(publisher, Agent(endless), "tester")).run(asyncio.Event())
+    )
+    await submit(publisher)
+    await until(bus, "t1", is_event("working"))
+    running.cancel()
+    await asyncio.wait({running}, timeout=5)
+    assert stopped.is_set()
+
+
+async def test_a_handler_that_finds_its_task_malformed_fails_it(publisher: Publisher, bus: Bus) -> None:
+    """To bury the doorbell would leave a task behind that nobody ends."""
+
+    async def refuse(_activation: Activation) -> None:
+        raise Malformed("the design in the journal is none")
+
+    async with working(publisher, Agent(refuse)):
+        await submit(publisher)
+        final = await until(bus, "t1", FINAL, within_s=10)
+    assert final.body == Failed(reason="the design in the journal is none")
+
+
+async def test_a_dead_letter_that_cannot_be_written_is_told(publisher: Publisher, bus: Bus, settings: Settings) -> None:
+    """The message stays, since it is not settled, and the log says why."""
+    told = io.StringIO()
+    telemetry.configure_logs("info", told)
+    hasty = await Bus.connect(settings.model_copy(update={"bus_patience_s": 0.2}), "hasty")
+    stop = asyncio.Event()
+
+    async def refuse(_delivery: object) -> None:
+        raise Malformed("not JSON")
+
+    await bus.api(f"STREAM.DELETE.{subjects.DEAD}", {})
+    await bus.publish("mesh.system.s.trained", b"{nope", {MSG_ID: "m1"})
+    consumer = PullConsumer(hasty, subjects.SYSTEMS, subjects.SYSTEMS_DURABLE)
+    running = asyncio.create_task(Worker(Publisher(hasty, publisher.telemetry), consumer, refuse).run(stop))
+
+    async def logged() -> bool:
+        return "worker.not_settled" in told.getvalue()
+
+    await eventually(logged)
+    stop.set()
+    await asyncio.wait_for(running, 10)
+    await hasty.close()
+    about = await bus.api(f"CONSUMER.INFO.{subjects.SYSTEMS}.{subjects.SYSTEMS_DURABLE}", {})
+    assert about["num_ack_pending"] + about["num_pending"] == 1
