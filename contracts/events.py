@@ -198,6 +198,8 @@ class Progressed(Message):
     """What is happening."""
     metrics: dict[str, float] = Field(default_factory=dict[str, float])
     """Numbers worth showing."""
+    handed_over: bool = False
+    """The executor stops in good order and leaves the step to the next one: no failed attempt."""
 
 
 class Artifact(Value):

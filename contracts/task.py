@@ -45,6 +45,8 @@ Waiting = Literal["answers", "approval", "summary"]
 Timer = Literal["answers", "approval", "summary", "deadline"]
 
 FINAL_EVENTS = ("completed", "failed", "canceled")
+_ADVANCES = frozenset({"briefed", "asked", "designed", "step", "delivered", "reported", "released"})
+"""Events of the agent by which its task has got further."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ class TaskState:
     closed_seq: int = 0
     """Sequence of the last closing event: every earlier waking event has been taken in."""
     claim: Claim | None = None
+    attempts: int = 0
+    """Claims in a row that came to nothing: no event of the agent's followed, and nobody handed it over."""
     pending: tuple[int, ...] = ()
     """Waking events that no closing event has taken in."""
     request: TaskSubmitted | None = None
@@ -161,6 +165,8 @@ def transition(state: TaskState, event: TaskEvent) -> TaskState:
     changed = _apply(state, event)
     if event.event in WAKING and changed is not state:
         changed = replace(changed, pending=(*changed.pending, event.seq))
+    if event.event in _ADVANCES:
+        changed = replace(changed, attempts=0)
     if _closes(event.body):
         changed = replace(changed, closed_seq=event.seq, claim=None, pending=())
     return changed
@@ -195,7 +201,8 @@ def _apply(state: TaskState, event: TaskEvent) -> TaskState:  # noqa: C901, PLR0
         case TaskSubmitted() as body:
             return _submitted(state, event, body)
         case Working() as body:
-            return replace(state, claim=Claim(event.seq, body.executor, body.event_seq, body.work_seq))
+            claim = Claim(event.seq, body.executor, body.event_seq, body.work_seq)
+            return replace(state, claim=claim, attempts=state.attempts + 1)
         case Briefing() as body:
             return replace(state, briefing=body)
         case QuestionsAsked() as body:
@@ -209,7 +216,7 @@ def _apply(state: TaskState, event: TaskEvent) -> TaskState:  # noqa: C901, PLR0
         case StepRecorded() as body:
             return replace(state, steps={**state.steps, body.name: body})
         case Progressed() as body:
-            return replace(state, progress=body)
+            return replace(state, progress=body, attempts=max(0, state.attempts - body.handed_over))
         case Delivered() as body:
             return replace(state, delivered=body)
         case ActivityReport() as body:

@@ -73,6 +73,7 @@ def fast_settings(url: str, tmp_path: Path, **given: object) -> Settings:
         "workspace_roots": str(tmp_path),
         "ack_wait_s": 1.0,
         "retry_delay_s": 0.05,
+        "stop_grace_s": 0.5,
         "heartbeat_s": 0.5,
         "publish_timeout_s": 1.0,
         "latency_s": 0.5,

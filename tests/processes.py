@@ -30,6 +30,7 @@ class Services:
             "MLMESH_ACK_WAIT_S": "1",
             "MLMESH_HEARTBEAT_S": "0.5",
             "MLMESH_RETRY_DELAY_S": "0.05",
+            "MLMESH_STOP_GRACE_S": "0.5",
             "MLMESH_PUBLISH_TIMEOUT_S": "1",
             "MLMESH_LATENCY_S": "0.5",
             "MLMESH_TRAIN_BUDGET_S": "5",

@@ -6,6 +6,7 @@ MeshError
 |    +-- BusUnavailable    no connection or no answer
 |         +-- NobodyAnswers     no service listens on that subject now
 |         +-- NoStream          the stream is not there (any more)
++-- HandsOver          this process stops                     -> nak at once: another goes on
 +-- Permanent          the task cannot succeed                -> the task fails with this reason
 |    +-- TooLarge          over the server's limit
 |    +-- BudgetExceeded    tokens, cost or time used up
@@ -49,6 +50,10 @@ class NoStream(BusUnavailable):
     def __init__(self, stream: str) -> None:
         super().__init__(f"there is no stream {stream!r} on this bus: restart a service, each makes what is missing")
         self.stream = stream
+
+
+class HandsOver(MeshError):  # noqa: N818
+    """The process stops in good order: the next step is another executor's."""
 
 
 class Permanent(MeshError):  # noqa: N818

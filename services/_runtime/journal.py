@@ -31,7 +31,7 @@ from contracts.message import Message
 from contracts.task import FINAL_EVENTS, TaskState, Timer, decide, lets_go, transition
 from services._runtime import telemetry
 from services._runtime.bus import Expect
-from services._runtime.errors import BusUnavailable, Fenced, Interrupted, WrongSequence
+from services._runtime.errors import BusUnavailable, Fenced, HandsOver, Interrupted, WrongSequence
 from services._runtime.publisher import About, Publisher, Sent, new_id
 
 R = TypeVar("R")
@@ -40,6 +40,7 @@ _LOOK_S: Final = 10.0
 """How often a running activation looks for news without a hint: hints are core messages and may be lost."""
 _LATE_S: Final = 0.25
 """How soon after a deadline the timer's event is looked for, and again until it is there."""
+_HANDED: Final = "left to another executor: this one stops"
 _PROGRESS_S: Final = 1.0
 """Progress is stored at most once a second; what comes in between goes to `mesh.live` only."""
 
@@ -80,6 +81,8 @@ class Activation:
     """TASKS sequence of our `working` event."""
     history: list[TaskEvent]
     origin: Origin
+    stop: asyncio.Event
+    """Set when this process is to end: no step is begun any more."""
     _last_id: str
     """Id of our newest event: what caused the next one."""
     _decided_on: int = 0
@@ -145,6 +148,8 @@ class Activation:
         recorded = self.state.steps.get(name)
         if recorded is not None and recorded.input_digest == digest and recorded.outcome == "ok":
             return adapter.validate_python(recorded.result)
+        if self.stop.is_set():
+            raise HandsOver(f"step {name!r} of task {self.task!r} is the next executor's: this one stops")
         started_at = self.publisher.clock()
         with self.publisher.telemetry.span(
             f"step {name}", attributes={telemetry.TASK: self.task, telemetry.STEP: name}
@@ -175,6 +180,11 @@ class Activation:
             await self.append("progressed", body)
         with contextlib.suppress(BusUnavailable):  # a hint: nobody needs to hear it
             await self.publisher.live(self.task, body)
+
+    async def hand_over(self) -> None:
+        """Says that the step in flight is left to another: this executor stops in good order."""
+        if self.state.attempts:
+            await self.append("progressed", Progressed(step=self._progress_step, message=_HANDED, handed_over=True))
 
     async def timer(self, name: Timer, after_s: float) -> None:
         """The server wakes the task with `timeout` after `after_s`, whoever lives then."""
@@ -250,8 +260,12 @@ class Activation:
         self.state = transition(self.state, event)
 
 
-async def claim(publisher: Publisher, doorbell: Doorbell, executor: str) -> Activation | None:
+async def claim(
+    publisher: Publisher, doorbell: Doorbell, executor: str, stop: asyncio.Event | None = None
+) -> Activation | None:
     """Opens an activation, or None when the doorbell means nothing (any more): acknowledge it.
+
+    No step is begun once `stop` is set.
 
     Raises: BusUnavailable; SubjectError for a task id that is none.
     """
@@ -259,6 +273,7 @@ async def claim(publisher: Publisher, doorbell: Doorbell, executor: str) -> Acti
     body = Working(executor=executor, event_seq=doorbell.event_seq, work_seq=doorbell.work_seq)
     history: list[TaskEvent] = []
     state = TaskState(doorbell.task)
+    stop = stop or asyncio.Event()
     origin = Origin("", ())
     news = await publisher.bus.history(doorbell.task)
     while True:
@@ -267,7 +282,7 @@ async def claim(publisher: Publisher, doorbell: Doorbell, executor: str) -> Acti
             history.append(event)
             state = transition(state, event)
             if event.metadata.id == message_id:
-                return Activation(publisher, doorbell, state, event.seq, history, origin, message_id)
+                return Activation(publisher, doorbell, state, event.seq, history, origin, stop, message_id)
         decision = decide(state, event_seq=doorbell.event_seq, work_seq=doorbell.work_seq)
         if state.agent != doorbell.agent or decision != "claim":
             return None
@@ -288,7 +303,7 @@ async def claim(publisher: Publisher, doorbell: Doorbell, executor: str) -> Acti
         else:
             opened = _event(sent, "working", state.agent, body)
             state = transition(state, opened)
-            return Activation(publisher, doorbell, state, opened.seq, [*history, opened], origin, message_id)
+            return Activation(publisher, doorbell, state, opened.seq, [*history, opened], origin, stop, message_id)
 
 
 def _event(sent: Sent, event: str, agent: str, body: Message) -> TaskEvent:

@@ -90,9 +90,13 @@ def durables(bus: Bus) -> tuple[tuple[str, dict[str, Any]], ...]:
             **rest,
         }
 
+    def doorbells(agent: str) -> dict[str, Any]:
+        """Without a limit: a task's journal counts its attempts, and restarts in good order are none."""
+        return durable(agent, filter_subject=subjects.work_of(agent), max_deliver=-1)
+
     return (
-        (subjects.WORK, durable(subjects.ML_ENGINEER, filter_subject=subjects.work_of(subjects.ML_ENGINEER))),
-        (subjects.WORK, durable(subjects.SUMMARIZER, filter_subject=subjects.work_of(subjects.SUMMARIZER))),
+        (subjects.WORK, doorbells(subjects.ML_ENGINEER)),
+        (subjects.WORK, doorbells(subjects.SUMMARIZER)),
         (subjects.TASKS, durable(subjects.GATEWAY, filter_subject=subjects.ALL_TASKS, max_deliver=-1)),
         (subjects.ADVISORIES, durable(subjects.GATEWAY, max_deliver=-1)),
         (subjects.SYSTEMS, durable(subjects.SYSTEMS_DURABLE)),

@@ -63,9 +63,13 @@ class Settings(BaseSettings):
     ack_wait_s: float = Field(default=15, ge=0.5)
     """How soon a crashed executor's work is given to another."""
     max_deliver: int = Field(default=5, ge=1)
-    """How often a message is tried."""
+    """How often a message is tried, and a task without getting any further."""
     retry_delay_s: float = Field(default=2, gt=0)
     """Base of the delay before another try; doubles, with full jitter."""
+    retry_max_s: float = Field(default=15, gt=0)
+    """Longest delay before another try."""
+    stop_grace_s: float = Field(default=20, ge=0)
+    """How long a service that is told to stop finishes the steps it is in; what takes longer is done again."""
     publish_timeout_s: float = Field(default=5, gt=0)
     """How long one try of a publish waits for the server's word."""
     bus_patience_s: float = Field(default=60, gt=0)

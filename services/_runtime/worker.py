@@ -7,6 +7,7 @@ terminated is a dead letter first.
 """
 
 import asyncio
+import contextlib
 import random
 from base64 import b64encode
 from collections.abc import Awaitable, Callable
@@ -23,11 +24,21 @@ from contracts.message import ContractError
 from services._runtime import telemetry
 from services._runtime.bus import reraise_cancellation
 from services._runtime.consumer import Delivery, PullConsumer
-from services._runtime.errors import Fenced, Interrupted, Malformed, MeshError, Permanent, Transient, WrongSequence
+from services._runtime.errors import (
+    Fenced,
+    HandsOver,
+    Interrupted,
+    Malformed,
+    MeshError,
+    Permanent,
+    Transient,
+    WrongSequence,
+)
 from services._runtime.journal import Activation, Doorbell, claim
 from services._runtime.publisher import About, Publisher
 
-_LONGEST_DELAY_S: Final = 60.0
+_LAST_WORDS_S: Final = 2.0
+"""How long a stopping executor may take to say that it hands its task over."""
 
 log = structlog.get_logger()
 
@@ -46,12 +57,17 @@ class Worker:
     _running: set["asyncio.Task[None]"] = field(default_factory=set["asyncio.Task[None]"])
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Returns when stopped and every handler is at rest. What was in flight is given back at once."""
+        """Returns when stopped and every handler is at rest.
+
+        Handlers have `stop_grace_s` to come to a point where another can go on; then what is in flight is given back.
+        """
         try:
             async for delivery in self.consumer.run(stop):
                 task = asyncio.create_task(self._process(delivery))
                 self._running.add(task)
                 task.add_done_callback(self._running.discard)
+            if self._running:
+                await asyncio.wait(self._running, timeout=self.publisher.bus.settings.stop_grace_s)
         finally:
             for task in tuple(self._running):
                 task.cancel()
@@ -76,6 +92,9 @@ class Worker:
         except asyncio.CancelledError:
             await delivery.nak()
             raise
+        except HandsOver as left:
+            log.info("worker.hands_over", reason=str(left))
+            await delivery.nak()
         except (Malformed, ContractError, subjects.SubjectError) as error:
             await self._bury(delivery, str(error))
         except Transient as error:
@@ -89,11 +108,11 @@ class Worker:
             await delivery.ack()
 
     async def _later(self, delivery: Delivery, error: Exception) -> None:
-        limit = self.publisher.bus.settings.max_deliver
-        if delivery.deliveries >= limit and self.consumer.stream != subjects.WORK:
+        settings = self.publisher.bus.settings
+        if delivery.deliveries >= settings.max_deliver and self.consumer.stream != subjects.WORK:
             await self._bury(delivery, f"tried {delivery.deliveries} times: {error}")
             return
-        delay = jittered(self.publisher.bus.settings.retry_delay_s, delivery.deliveries)
+        delay = jittered(settings.retry_delay_s, delivery.deliveries, settings.retry_max_s)
         log.warning("worker.retrying", subject=delivery.stored.subject, delay_s=round(delay, 2), error=str(error))
         await delivery.nak(delay)
 
@@ -138,12 +157,14 @@ class Doorbells:
     publisher: Publisher
     handler: TaskHandler
     executor: str
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the process is to end: no step of any task is begun any more."""
 
     async def __call__(self, delivery: Delivery) -> None:
         """Claims and runs; returns when the doorbell may be acknowledged."""
         doorbell = doorbell_of(delivery)
         with structlog.contextvars.bound_contextvars(task=doorbell.task):
-            activation = await claim(self.publisher, doorbell, self.executor)
+            activation = await claim(self.publisher, doorbell, self.executor, self.stop)
             if activation is None:
                 log.info("worker.nothing_to_do", event_seq=doorbell.event_seq, work_seq=doorbell.work_seq)
                 return
@@ -162,12 +183,24 @@ class Doorbells:
     async def _run(self, activation: Activation) -> None:
         try:
             await self._engage(activation)
+        except (HandsOver, asyncio.CancelledError):
+            if self.stop.is_set():
+                await _hand_over(activation)
+            raise
         except Interrupted as interrupt:
             log.info("worker.interrupted", cause=interrupt.cause)
             await self.handler.interrupted(activation, interrupt)
 
     async def _engage(self, activation: Activation) -> None:
-        """A task that cannot succeed is failed; a defect is one only after the last try."""
+        """A task that cannot succeed is failed; a defect is one only after the last try.
+
+        So is whatever kills its executor each time: the journal counts the claims that came to nothing.
+        """
+        state, limit = activation.state, self.publisher.bus.settings.max_deliver
+        if state.attempts > limit:
+            log.warning("worker.task_exhausted", attempts=state.attempts)
+            await self.handler.failed(activation, _exhausted(state.agent, limit))
+            return
         try:
             await self._decided(activation)
         except (Permanent, Malformed, ContractError) as error:
@@ -176,10 +209,10 @@ class Doorbells:
         except MeshError:
             raise
         except Exception as error:
-            if activation.doorbell.deliveries < self.publisher.bus.settings.max_deliver:
+            if activation.state.attempts < limit:
                 raise
             log.exception("worker.task_failed")
-            reason = f"the {activation.state.agent} failed {activation.doorbell.deliveries} times: {error}"
+            reason = f"the {activation.state.agent} failed {activation.state.attempts} times: {error}"
             await self.handler.failed(activation, reason)
 
     async def _decided(self, activation: Activation) -> None:
@@ -192,6 +225,20 @@ class Doorbells:
                 activation.decide_again()
             else:
                 return
+
+
+async def _hand_over(activation: Activation) -> None:
+    """Last words of an executor that stops; without them the next one counts an attempt."""
+    with contextlib.suppress(MeshError, TimeoutError):
+        async with asyncio.timeout(_LAST_WORDS_S):
+            await activation.hand_over()
+
+
+def _exhausted(agent: str, tries: int) -> str:
+    return (
+        f"the {agent} ended {tries} times while it was at work on this, without getting any further:"
+        f" look at its log for what killed it, then submit the request again"
+    )
 
 
 async def _supervised(activation: Activation, work: Awaitable[None]) -> None:
@@ -245,9 +292,9 @@ async def bury(publisher: Publisher, stored: Stored, *, durable: str, reason: st
     await publisher.store(subjects.dead(durable), letter, about, kind="mlmesh.dead", template=subjects.dead(durable))
 
 
-def jittered(base_s: float, tries: int) -> float:
+def jittered(base_s: float, tries: int, longest_s: float) -> float:
     """Full jitter: uniform between 0 and the doubled delay, so that retries do not come in step."""
-    return random.uniform(0, min(_LONGEST_DELAY_S, base_s * 2 ** (tries - 1)))  # noqa: S311 - jitter
+    return random.uniform(0, min(longest_s, base_s * 2.0 ** min(tries - 1, 64)))  # noqa: S311 - jitter
 
 
 def _attributes(delivery: Delivery, activation: Activation) -> telemetry.Attributes:

@@ -61,6 +61,7 @@ class Desk:
             links=(metadata.traceparent,),
             attributes=telemetry.received(stored.subject, message_id=metadata.id, task=metadata.task),
         ):
+            settings = self.runtime.settings
             for attempt in range(1, _TRIES + 1):
                 try:
                     await self.manager.record(report, workspace=workspace, seq=stored.seq, at=stored.time)
@@ -68,7 +69,7 @@ class Desk:
                     log.warning("context.record_failed", attempt=attempt, error=str(error))
                     if attempt == _TRIES:
                         raise
-                    await asyncio.sleep(jittered(self.runtime.settings.retry_delay_s, attempt))
+                    await asyncio.sleep(jittered(settings.retry_delay_s, attempt, settings.retry_max_s))
                 else:
                     log.info("context.reported", agent=report.reporting_agent, files=len(report.files_modified))
                     return

@@ -31,6 +31,8 @@ _SETTLE_S: Final = 2.0
 """Longest wait, once the work is done, for the gateway to have seen the last events: it writes the root spans."""
 _STOP_S: Final = 10.0
 """Longest wait for the services to come to rest; then they are cancelled."""
+_GRACE_S: Final = 1.0
+"""Longest wait for steps that are being done when somebody ends the mesh: a person waits, and they are done again."""
 _POLL_S: Final = 0.01
 _LOOK_S: Final = 0.5
 """How often the server's log is looked at."""
@@ -92,7 +94,7 @@ class Mesh:
     async def _serve(self, name: str, stop: asyncio.Event) -> NoReturn:
         """One service; it ends only when told to."""
         try:
-            await service.serve(name, self.load(name), self.settings, stop, url=self.url)
+            await service.serve(name, self.load(name), self._hasty(), stop, url=self.url)
         except BusUnavailable as error:
             raise BusUnavailable(f"{name}: {error}") from error
         except MeshError as error:
@@ -100,6 +102,9 @@ class Mesh:
         if stop.is_set():
             raise asyncio.CancelledError
         raise Misconfigured(f"{name} ended on its own: see {self.home.logs}")
+
+    def _hasty(self) -> Settings:
+        return self.settings.model_copy(update={"stop_grace_s": min(self.settings.stop_grace_s, _GRACE_S)})
 
     async def _all_ready(self, bus: Bus) -> None:
         try:

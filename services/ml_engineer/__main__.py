@@ -30,7 +30,7 @@ async def start(runtime: Runtime) -> None:
             )
         )
         runtime.ready.set()
-        handle = Doorbells(runtime.publisher, engineer, runtime.executor)
+        handle = Doorbells(runtime.publisher, engineer, runtime.executor, runtime.stop)
         await Worker(runtime.publisher, doorbells, handle).run(runtime.stop)
 
 

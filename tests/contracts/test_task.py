@@ -73,6 +73,10 @@ def step(name: str = "train", attempt: int = 1) -> StepRecorded:
     )
 
 
+def working(work_seq: int) -> Working:
+    return Working(executor="a", event_seq=1, work_seq=work_seq)
+
+
 SUBMITTED = TaskSubmitted(request="predict churn")
 BRIEFED = Briefing(response_to="ml-engineer", status="success", briefing=BriefingBody(summary="A shop."))
 REPORTED = ActivityReport(reporting_agent="ml-engineer", summary="Done.")
@@ -549,3 +553,22 @@ def test_the_doorbell_of_a_pending_event_is_answered(history: list[TaskEvent]) -
     free = [state for state in states(history) if state.claim is None]
 
     assert {decide(state, event_seq=seq, work_seq=99) for state in free for seq in state.pending} <= {"claim"}
+
+
+@pytest.mark.parametrize(
+    ("told", "attempts"),
+    [
+        ((), 0),
+        ((working(1),), 1),
+        ((working(1), working(1)), 2),
+        ((working(1), Progressed(step="train"), working(1)), 2),
+        ((working(1), Progressed(step="train", handed_over=True), working(1)), 1),
+        ((working(1), working(1), BRIEFED), 0),
+        ((working(1), step(), working(1)), 1),
+        ((working(1), CancelRequested(), working(1)), 2),
+        ((Progressed(step="train", handed_over=True), working(1)), 1),
+    ],
+)
+def test_attempts_are_the_claims_in_a_row_that_came_to_nothing(told: tuple[Message, ...], attempts: int) -> None:
+    """What kills its executor each time is found by them; restarts in good order and progress are none."""
+    assert fold(TASK, story(SUBMITTED, *told)).attempts == attempts

@@ -24,6 +24,7 @@ from contracts.events import (
     QuestionsAsked,
     Released,
     TaskSubmitted,
+    Working,
 )
 from contracts.report import ActivityReport
 from services._runtime import telemetry
@@ -59,11 +60,13 @@ class Agent:
 
 
 @asynccontextmanager
-async def working(publisher: Publisher, agent: Agent) -> AsyncGenerator[PullConsumer]:
+async def working(
+    publisher: Publisher, agent: Agent, stop: asyncio.Event | None = None
+) -> AsyncGenerator[PullConsumer]:
     """A worker on the ml-engineer's doorbells while the block runs."""
-    stop = asyncio.Event()
+    stop = stop or asyncio.Event()
     consumer = PullConsumer(publisher.bus, subjects.WORK, subjects.ML_ENGINEER)
-    task = asyncio.create_task(Worker(publisher, consumer, Doorbells(publisher, agent, "tester")).run(stop))
+    task = asyncio.create_task(Worker(publisher, consumer, Doorbells(publisher, agent, "tester", stop)).run(stop))
     try:
         yield consumer
     finally:
@@ -201,7 +204,8 @@ async def test_a_stopped_worker_gives_its_task_back_at_once(publisher: Publisher
         await until(bus, "t1", is_event("working"))
     async with working(publisher, Agent(complete)):
         await until(bus, "t1", FINAL)
-    assert [event.event for event in await history(bus, "t1")] == ["submitted", "working", "working", "completed"]
+    names = [event.event for event in await history(bus, "t1")]
+    assert names == ["submitted", "working", "progressed", "working", "completed"]
 
 
 async def test_a_malformed_message_is_a_dead_letter_with_its_reason(publisher: Publisher, bus: Bus) -> None:
@@ -306,9 +310,73 @@ async def test_progress_is_stored_on_a_change_of_step_only(publisher: Publisher,
     assert [event.event for event in await history(bus, "t1")].count("progressed") == 1
 
 
+async def test_a_worker_that_stops_finishes_the_step_and_leaves_the_next(publisher: Publisher, bus: Bus) -> None:
+    """A rolling restart repeats nothing: the next executor goes on after the step that was being done."""
+    stop, done = asyncio.Event(), list[str]()
+
+    async def steps(activation: Activation) -> None:
+        for name in ("profile", "train"):
+            await activation.step(name, partial(effect, name), result=str)
+        await complete(activation)
+
+    async def effect(name: str) -> str:
+        done.append(name)
+        stop.set()
+        await asyncio.sleep(0.05)
+        return name
+
+    async with working(publisher, Agent(steps), stop):
+        await submit(publisher)
+        await stop.wait()
+    async with working(publisher, Agent(steps)):
+        await until(bus, "t1", FINAL)
+    names = [event.event for event in await history(bus, "t1")]
+    assert (done, names) == (
+        ["profile", "train"],
+        ["submitted", "working", "step", "working", "step", "completed"],
+    )
+
+
+async def test_a_step_longer_than_the_grace_is_no_failed_attempt(bus: Bus, settings: Settings) -> None:
+    """It is handed over and done again, however often services are restarted meanwhile."""
+    hasty = await Bus.connect(settings.model_copy(update={"stop_grace_s": 0, "max_deliver": 2}), "hasty")
+    publisher = Publisher(hasty, telemetry.start("hasty", settings))
+    restarts, stop = 0, asyncio.Event()
+
+    async def long(activation: Activation) -> None:
+        nonlocal restarts
+        restarts += 1
+        if restarts <= 4:
+            stop.set()
+            await asyncio.Event().wait()
+        await complete(activation)
+
+    await submit(publisher)
+    for _ in range(5):
+        stop = asyncio.Event()
+        async with working(publisher, Agent(long), stop):
+            await until(bus, "t1", FINAL) if restarts == 4 else await stop.wait()
+    assert (await state(bus, "t1")).status == "completed"
+    await hasty.close()
+
+
+async def test_what_kills_its_executor_each_time_fails(publisher: Publisher, bus: Bus, settings: Settings) -> None:
+    """Nobody is left to count in memory: the claims in the journal do."""
+    for number in range(settings.max_deliver):
+        body = Working(executor=f"dead-{number}", event_seq=1, work_seq=1)
+        await submit(publisher) if number == 0 else None
+        await publisher.event("working", "ml-engineer", body, About(task="t1"))
+    async with working(publisher, Agent(complete)):
+        final = await until(bus, "t1", FINAL)
+    assert isinstance(final.body, Failed)
+    assert "ended 5 times while it was at work on this" in final.body.reason
+
+
 def test_delays_have_full_jitter_and_a_ceiling() -> None:
-    """Between nothing and the doubled delay, at most a minute."""
-    assert all(0 <= jittered(2, tries) <= min(60, 2 * 2 ** (tries - 1)) for tries in range(1, 12) for _ in range(50))
+    """Between nothing and the doubled delay, at most what is allowed."""
+    assert all(
+        0 <= jittered(2, tries, 15) <= min(15, 2 * 2 ** (tries - 1)) for tries in range(1, 12) for _ in range(50)
+    )
 
 
 async def test_a_handler_decides_again_on_what_came_while_it_let_go(publisher: Publisher, bus: Bus) -> None:
