@@ -22,7 +22,7 @@ async def start(runtime: Runtime) -> None:
     requests = Responder(
         runtime, [subjects.context_request(name) for name in REQUEST_TYPES], ContextRequest, desk.answer, refusal
     )
-    runtime.listeners.append(reports)
+    runtime.listeners += [reports, requests]
     await runtime.introduce(
         AgentCard(
             name=subjects.CONTEXT_MANAGER,

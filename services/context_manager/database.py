@@ -13,7 +13,7 @@ import structlog
 
 _log: Final = structlog.stdlib.get_logger(__name__)
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Version of the tables. A change of what is extracted is one too: raise it, and every workspace is read anew."""
 CHUNK_BITS: Final = 20
 """A chunk's row id is its file's id shifted by this, plus its number, so that a file's chunks are one range."""
@@ -49,6 +49,7 @@ CREATE TABLE activity (
     files TEXT NOT NULL,
     PRIMARY KEY (seq, at)
 );
+CREATE INDEX activity_by_time ON activity (at, seq);
 CREATE VIRTUAL TABLE documents USING fts5 (path, symbols, body, tokenize = 'porter unicode61');
 CREATE VIRTUAL TABLE chunks USING fts5 (path, body, tokenize = 'porter unicode61');
 INSERT INTO documents (documents, rank) VALUES ('rank', 'bm25(3.0, 3.0, 1.0)');

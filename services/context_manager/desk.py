@@ -46,9 +46,16 @@ class Desk:
             try:
                 await self._record(stored)
             except (ContractError, Permanent, subjects.SubjectError) as error:
-                await bury(
-                    self.runtime.publisher, stored, durable=subjects.CONTEXT_MANAGER, reason=str(error), deliveries=1
-                )
+                await self._bury(stored, str(error))
+            except Transient:
+                raise
+            except Exception as error:
+                # It would meet every start again, and nobody would be answered any more.
+                log.exception("context.report_refused", stream_seq=stored.seq)
+                await self._bury(stored, f"it could not be taken in ({type(error).__name__}: {error}): see the log")
+
+    async def _bury(self, stored: Stored, reason: str) -> None:
+        await bury(self.runtime.publisher, stored, durable=subjects.CONTEXT_MANAGER, reason=reason, deliveries=1)
 
     async def _record(self, stored: Stored) -> None:
         metadata = decode(stored, message=ActivityReport)

@@ -7,6 +7,7 @@ workspace free early: the thread goes on, and the next one waits for it.
 import asyncio
 import re
 import sqlite3
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -27,6 +28,8 @@ from services.context_manager.knowledge import KnowledgeBase
 _log: Final = structlog.stdlib.get_logger(__name__)
 
 DATABASE: Final = "knowledge.db"
+_EXPORT_S: Final = 1.0
+"""How long after a change the view is written."""
 _Result = TypeVar("_Result")
 
 
@@ -38,6 +41,10 @@ class _Place:
     workspace: Path
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     memory: KnowledgeBase | None = None
+    synced_at: float = 0.0
+    """When the last sync began, monotonic: it serves every request that was there by then."""
+    exporting: "asyncio.Task[None] | None" = None
+    """The next writing of the view."""
 
 
 class ContextManager:
@@ -58,14 +65,20 @@ class ContextManager:
         """
         if not await asyncio.to_thread(workspace.is_dir):
             return failure(request, f"There is no workspace at {workspace}: name an existing directory.")
-        return await self._run(workspace, lambda memory: self._answered(memory, request))
+        place, asked_at = self._place(workspace), time.monotonic()
+        briefing, changed = await self._run(place, lambda memory: self._answered(place, memory, request, asked_at))
+        if changed:
+            self._export_soon(place)
+        return briefing
 
     async def record(self, report: ActivityReport, *, workspace: Path, seq: int, at: datetime) -> None:
         """Takes in the `seq`-th report of the bus, stored at `at`. The same report twice counts once.
 
         Files that it names are known when this returns. Raises Transient when the memory cannot be written.
         """
-        await self._run(workspace, lambda memory: self._recorded(memory, report, seq, at))
+        place = self._place(workspace)
+        if await self._run(place, lambda memory: memory.record(report, seq=seq, at=at)):
+            self._export_soon(place)
 
     def last_seq(self, workspace: Path) -> int:
         """Sequence of the newest report of this workspace, 0 before the first."""
@@ -84,25 +97,48 @@ class ContextManager:
             if place.memory is not None:
                 place.memory.stop()
         for place in self._places.values():
+            stale = place.exporting is not None and place.exporting.cancel()
             async with place.lock:
                 if place.memory is not None:
+                    if stale:
+                        self._exported(place.memory)
                     place.memory.close()
         self._places.clear()
 
-    def _answered(self, memory: KnowledgeBase, request: ContextRequest) -> Briefing:
+    def _answered(
+        self, place: _Place, memory: KnowledgeBase, request: ContextRequest, asked_at: float
+    ) -> tuple[Briefing, bool]:
+        """Requests that waited for the same memory share one sync: a queue of them costs little more than one.
+
+        True when the memory knows something new.
+        """
+        if place.synced_at >= asked_at:
+            return answer(memory, request), False
+        begun = time.monotonic()
         changes = memory.sync()
-        if changes.indexed or changes.removed:
+        place.synced_at = begun
+        changed = bool(changes.indexed or changes.removed)
+        if changed:
             _log.info("context.synced", files=changes.files, indexed=changes.indexed, removed=changes.removed)
-            export(memory, memory.database.parent)
-        return answer(memory, request)
+        return answer(memory, request), changed
 
-    def _recorded(self, memory: KnowledgeBase, report: ActivityReport, seq: int, at: datetime) -> None:
-        if memory.record(report, seq=seq, at=at):
-            export(memory, memory.database.parent)
+    def _export_soon(self, place: _Place) -> None:
+        """The view is for people: it is written once for whatever happens within a second."""
+        if place.exporting is None or place.exporting.done():
+            place.exporting = asyncio.create_task(self._export(place))
 
-    async def _run(self, workspace: Path, call: Callable[[KnowledgeBase], _Result]) -> _Result:
+    async def _export(self, place: _Place) -> None:
+        await asyncio.sleep(_EXPORT_S)
+        try:
+            await self._run(place, self._exported)
+        except Transient as error:
+            _log.warning("context.not_exported", reason=str(error))
+
+    def _exported(self, memory: KnowledgeBase) -> None:
+        export(memory, memory.database.parent)
+
+    async def _run(self, place: _Place, call: Callable[[KnowledgeBase], _Result]) -> _Result:
         """`call` in a thread, alone with its workspace's memory, to its end even when the caller is cancelled."""
-        place = self._place(workspace)
         await place.lock.acquire()
         work = asyncio.ensure_future(asyncio.to_thread(self._called, place, call))
         work.add_done_callback(lambda _: place.lock.release())
@@ -135,6 +171,7 @@ class ContextManager:
         if place.memory is not None:
             place.memory.close()
             place.memory = None
+        place.synced_at = 0.0
         set_aside(place.directory / DATABASE)
 
     def _place(self, workspace: Path) -> _Place:

@@ -13,6 +13,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -158,10 +159,7 @@ class KnowledgeBase:
         rows = self._rows(
             "SELECT at, agent, status, summary, files FROM activity ORDER BY at DESC, seq DESC LIMIT ?", limit
         )
-        return [
-            Report(datetime.fromisoformat(at), agent, status, summary, tuple(json.loads(files)))
-            for at, agent, status, summary, files in rows
-        ]
+        return [_report(*row) for row in rows]
 
     def search(self, terms: tuple[str, ...]) -> list[str]:
         """Files that hold any of `terms`, the likeliest first."""
@@ -231,6 +229,12 @@ class KnowledgeBase:
             self._connection.execute("ROLLBACK")
             raise
         self._connection.execute("COMMIT")
+
+
+@lru_cache(maxsize=4096)
+def _report(at: str, agent: str, status: str, summary: str, files: str) -> Report:
+    """A row of `activity`: each is read for many briefings."""
+    return Report(datetime.fromisoformat(at), agent, status, summary, tuple(json.loads(files)))
 
 
 def _stat(entry: Entry) -> tuple[int, int, int]:

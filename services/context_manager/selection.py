@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Final
 
 from contracts.briefing import Fact
@@ -61,6 +62,7 @@ def paths_of(report: Report) -> set[str]:
     return set(report.files)
 
 
+@lru_cache(maxsize=4096)
 def _said(report: Report) -> set[str]:
     return set(words.terms(" ".join((report.summary, *report.files))))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from contracts.briefing import Briefing
 from contracts.report import ActivityReport
 from services._runtime.errors import Transient
 from services.context_manager.handlers import ContextManager, directory_name
@@ -32,6 +33,22 @@ async def test_a_question_is_answered_of_the_workspace_as_it_is_now(tmp_path: Pa
         {"/README.md": "Apples"},
         {"/README.md": "Pears!"},
     ]
+    await manager.close()
+
+
+async def test_of_questions_in_a_queue_each_sees_the_edits_before_it(tmp_path: Path, workspace: Path) -> None:
+    """Those that wait for the same memory share a sync, which began after the last of them was asked."""
+    manager = ContextManager(tmp_path / "context")
+    asked: list[asyncio.Task[Briefing]] = []
+    for name in ("Apples", "Pears!", "Plums!"):
+        write(workspace, {"README.md": f"# {name}\n"})
+        for _ in range(4):
+            asked.append(asyncio.create_task(manager.answer(request("README.md", "get_file_location"), workspace)))
+            await asyncio.sleep(0.002)
+    told = [found.briefing.file_purposes["/README.md"] for found in await asyncio.gather(*asked)]
+    order = ("Apples", "Pears!", "Plums!")
+    assert [number // 4 for number, purpose in enumerate(told) if order.index(purpose) < number // 4] == []
+    assert told[8:] == ["Plums!"] * 4
     await manager.close()
 
 
@@ -154,6 +171,7 @@ async def test_the_view_of_the_family_is_exported(tmp_path: Path, workspace: Pat
     await manager.answer(request("orders"), workspace)
     await manager.record(report("First."), workspace=workspace, seq=1, at=AT)
     await manager.record(report("Second.", "/src/a.py"), workspace=workspace, seq=2, at=AT)
+    await manager.close()
     (directory,) = (tmp_path / "context").iterdir()
     assert directory.name == directory_name(workspace)
     assert json.loads((directory / "context-manager.json").read_text()) == {
@@ -177,7 +195,6 @@ async def test_the_view_of_the_family_is_exported(tmp_path: Path, workspace: Pat
     assert sorted(file.name for file in directory.iterdir() if not file.name.startswith("knowledge.db")) == [
         "context-manager.json"
     ]
-    await manager.close()
 
 
 async def test_a_closed_service_can_be_asked_again(tmp_path: Path, workspace: Path) -> None:
