@@ -10,7 +10,7 @@ The executor's rules (who may claim, what a doorbell means) read the same fold: 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from contracts.briefing import Briefing
 from contracts.envelope import TaskEvent, root_span_id, split_traceparent, trace_id
@@ -43,6 +43,8 @@ from contracts.summary import Summary
 Status = Literal["unknown", "submitted", "working", "input-required", "completed", "failed", "canceled"]
 Waiting = Literal["answers", "approval", "summary"]
 Timer = Literal["answers", "approval", "summary", "deadline"]
+Changes = dict[str, Any]
+"""Fields of TaskState and their new values."""
 
 FINAL_EVENTS = ("completed", "failed", "canceled")
 _ADVANCES = frozenset({"briefed", "asked", "designed", "step", "delivered", "reported", "released"})
@@ -158,18 +160,25 @@ def transition(state: TaskState, event: TaskEvent) -> TaskState:
     """The state after one more event. An event at or before `last_seq` was seen already: nothing changes."""
     if event.seq <= state.last_seq:
         return state
-    begins = event.event == "submitted" and state.first_seq == 0
-    state = replace(state, last_seq=event.seq, first_seq=event.seq if begins else state.first_seq)
-    if state.final is not None or event.body is None or not _concerns(state, event):
-        return state
-    changed = _apply(state, event)
-    if event.event in WAKING and changed is not state:
-        changed = replace(changed, pending=(*changed.pending, event.seq))
+    changes: Changes = {"last_seq": event.seq}
+    if event.event == "submitted" and state.first_seq == 0:
+        changes["first_seq"] = event.seq
+        state = replace(state, first_seq=event.seq)
+    if state.final is None and event.body is not None and _concerns(state, event):
+        changes |= _meaning(state, event, event.body)
+    return replace(state, **changes)
+
+
+def _meaning(state: TaskState, event: TaskEvent, body: Message) -> Changes:
+    """What an event that concerns the task changes of it."""
+    changes = _apply(state, event)
+    if _closes(body):
+        changes |= {"closed_seq": event.seq, "claim": None, "pending": ()}
+    elif changes and event.event in WAKING:
+        changes["pending"] = (*state.pending, event.seq)
     if event.event in _ADVANCES:
-        changed = replace(changed, attempts=0)
-    if _closes(event.body):
-        changed = replace(changed, closed_seq=event.seq, claim=None, pending=())
-    return changed
+        changes["attempts"] = 0
+    return changes
 
 
 def _concerns(state: TaskState, event: TaskEvent) -> bool:
@@ -196,62 +205,61 @@ def _closes(body: Message) -> bool:
     return lets_go(body) or isinstance(body, ActivityReport | Completed | Failed | Canceled)
 
 
-def _apply(state: TaskState, event: TaskEvent) -> TaskState:  # noqa: C901, PLR0911, PLR0912 - the table of meanings
+def _apply(state: TaskState, event: TaskEvent) -> Changes:  # noqa: C901, PLR0911, PLR0912 - the table of meanings
     match event.body:
         case TaskSubmitted() as body:
             return _submitted(state, event, body)
         case Working() as body:
             claim = Claim(event.seq, body.executor, body.event_seq, body.work_seq)
-            return replace(state, claim=claim, attempts=state.attempts + 1)
+            return {"claim": claim, "attempts": state.attempts + 1}
         case Briefing() as body:
-            return replace(state, briefing=body)
+            return {"briefing": body}
         case QuestionsAsked() as body:
-            return replace(state, asked=body, timeouts=state.timeouts - {"answers"})
+            return {"asked": body, "timeouts": state.timeouts - {"answers"}}
         case QuestionsAnswered(answers=answers):
-            return replace(state, answers={**state.answers, **{a.question_id: a.value for a in answers}})
+            return {"answers": {**state.answers, **{a.question_id: a.value for a in answers}}}
         case DesignProposed() as body:
-            return replace(state, design=body, approval=None, timeouts=state.timeouts - {"approval"})
+            return {"design": body, "approval": None, "timeouts": state.timeouts - {"approval"}}
         case Approved() as body:
             return _approved(state, body)
         case StepRecorded() as body:
-            return replace(state, steps={**state.steps, body.name: body})
+            return {"steps": {**state.steps, body.name: body}}
         case Progressed() as body:
-            return replace(state, progress=body, attempts=max(0, state.attempts - body.handed_over))
+            return {"progress": body, "attempts": max(0, state.attempts - body.handed_over)}
         case Delivered() as body:
-            return replace(state, delivered=body)
+            return {"delivered": body}
         case ActivityReport() as body:
-            return replace(state, report=body)
+            return {"report": body}
         case Summary() as body:
-            return replace(state, summary=body) if state.report is not None and state.summary is None else state
+            return {"summary": body} if state.report is not None and state.summary is None else {}
         case TimedOut(timer=timer):
             return _timed_out(state, timer)
         case CancelRequested() as body:
-            return replace(state, cancel=body)
+            return {"cancel": body}
         case Redriven():
-            return replace(state, redriven=state.redriven | {event.seq})
+            return {"redriven": state.redriven | {event.seq}}
         case Completed() | Failed() | Canceled() as body:
-            return replace(state, final=body, final_event=event.event, ended_at=event.metadata.time)
+            return {"final": body, "final_event": event.event, "ended_at": event.metadata.time}
         case _:
-            return state
+            return {}
 
 
-def _submitted(state: TaskState, event: TaskEvent, body: TaskSubmitted) -> TaskState:
+def _submitted(state: TaskState, event: TaskEvent, body: TaskSubmitted) -> Changes:
     """The first `submitted` opens the task; another one is refused by the gateway and means nothing here."""
     if state.request is not None:
-        return state
+        return {}
     spans = split_traceparent(event.metadata.traceparent)
     derived = (trace_id(state.task), root_span_id(state.task))
-    return replace(
-        state,
-        agent=event.agent,
-        request=body,
-        workspace=body.workspace or event.metadata.workspace,
-        submitted_at=event.metadata.time,
-        deadline=body.constraints.deadline or _moment(event.metadata.deadline),
-        trace_id=spans[0] if spans else derived[0],
-        root_parent=spans[1] if spans and spans != derived else "",
-        answers={answer.question_id: answer.value for answer in body.answers},
-    )
+    return {
+        "agent": event.agent,
+        "request": body,
+        "workspace": body.workspace or event.metadata.workspace,
+        "submitted_at": event.metadata.time,
+        "deadline": body.constraints.deadline or _moment(event.metadata.deadline),
+        "trace_id": spans[0] if spans else derived[0],
+        "root_parent": spans[1] if spans and spans != derived else "",
+        "answers": {answer.question_id: answer.value for answer in body.answers},
+    }
 
 
 def _moment(text: str) -> datetime | None:
@@ -263,25 +271,25 @@ def _moment(text: str) -> datetime | None:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def _approved(state: TaskState, body: Approved) -> TaskState:
+def _approved(state: TaskState, body: Approved) -> Changes:
     """The first decision counts, and for the design that was read: another digest is about something else."""
     design = state.design
     if state.approval is not None or design is None or not design.awaits_approval:
-        return state
+        return {}
     if body.design_digest and body.design_digest != design.digest:
-        return state
-    return replace(state, approval=body)
+        return {}
+    return {"approval": body}
 
 
-def _timed_out(state: TaskState, timer: str) -> TaskState:
+def _timed_out(state: TaskState, timer: str) -> Changes:
     """A timer counts while the task waits for what it guards; the deadline always counts.
 
     So does the summary's: set before `reported`, it may fire first when that is delayed, and nothing else would end
     the wait.
     """
     if timer in {"deadline", "summary", state.waiting}:
-        return replace(state, timeouts=state.timeouts | {timer})
-    return state
+        return {"timeouts": state.timeouts | {timer}}
+    return {}
 
 
 Decision = Literal["done", "running", "claim"]

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 
 import pytest
+import structlog
 from nats.aio.msg import Msg
 from xdist.remote import Producer
 
@@ -23,6 +24,17 @@ from tests.server import NatsServer
 _TAPPED = (subjects.ALL_TASKS, subjects.ALL_REPORTS, subjects.ALL_SYSTEMS, subjects.ALL_DEAD, "mesh.live.>")
 """Not `>`: a tap on requests and pulls would be an interest that nobody answers, and change what is tested."""
 _WIRE = pytest.StashKey[list[str]]()
+
+
+# The default draws the variables of every frame: seconds in which the loop stands still and messages come again.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso"),
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ MeshError
 |    +-- BusUnavailable    no connection or no answer
 |         +-- NobodyAnswers     no service listens on that subject now
 |         +-- NoStream          the stream is not there (any more)
+|         +-- StoreFull         the server has no room: nothing is stored, nothing is lost
 +-- HandsOver          this process stops                     -> nak at once: another goes on
 +-- Permanent          the task cannot succeed                -> the task fails with this reason
 |    +-- TooLarge          over the server's limit
@@ -48,12 +49,27 @@ class NoStream(BusUnavailable):
     """A stream of the mesh is not there: never made, or removed by somebody."""
 
     def __init__(self, stream: str) -> None:
-        super().__init__(f"there is no stream {stream!r} on this bus: restart a service, each makes what is missing")
+        super().__init__(
+            f"there is no stream {stream!r} on this bus: restart a service, each makes what is missing; where services"
+            " have keys, run `mlmesh provision`"
+        )
         self.stream = stream
 
 
 class HandsOver(MeshError):  # noqa: N818
     """The process stops in good order: the next step is another executor's."""
+
+
+class StoreFull(BusUnavailable):
+    """The server has no room to store a message: this one is not stored, and what is stored stays."""
+
+    def __init__(self, subject: str, reason: str) -> None:
+        super().__init__(
+            f"the bus has no room to store {subject!r} ({reason}): free space on its disk, or raise its limit"
+            f" (max_file_store of the server, MLMESH_STORE_MAX_BYTES of the embedded one, MLMESH_TASKS_MAX_BYTES), then"
+            f" do the same again; what was stored before is kept"
+        )
+        self.subject = subject
 
 
 class Permanent(MeshError):  # noqa: N818

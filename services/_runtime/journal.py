@@ -18,20 +18,20 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import blake2b
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
-from nats.aio.msg import Msg
 from pydantic import BaseModel, JsonValue, TypeAdapter
 
 from contracts import subjects
-from contracts.envelope import MSG_ID, Stored, TaskEvent, read_event
+from contracts.envelope import Stored, TaskEvent, read_event
 from contracts.events import Progressed, StepRecorded, Working
 from contracts.message import Message
 from contracts.task import FINAL_EVENTS, TaskState, Timer, decide, lets_go, transition
 from services._runtime import telemetry
 from services._runtime.bus import Expect
-from services._runtime.errors import BusUnavailable, Fenced, HandsOver, Interrupted, WrongSequence
+from services._runtime.errors import BusUnavailable, Fenced, HandsOver, Interrupted, MeshError, WrongSequence
+from services._runtime.executor import Executor
 from services._runtime.publisher import About, Publisher, Sent, new_id
 
 R = TypeVar("R")
@@ -81,9 +81,11 @@ class Activation:
     """TASKS sequence of our `working` event."""
     history: list[TaskEvent]
     origin: Origin
-    stop: asyncio.Event
-    """Set when this process is to end: no step is begun any more."""
-    _last_id: str
+    executor: Executor
+    _hint: asyncio.Event
+    """Set when others wrote about the task."""
+    _claim_id: str
+    _last_id: str = ""
     """Id of our newest event: what caused the next one."""
     _decided_on: int = 0
     """Sequence of the newest event that the handler knew when it began to decide."""
@@ -94,6 +96,7 @@ class Activation:
 
     def __post_init__(self) -> None:
         """What the claim found is known to the handler."""
+        self._last_id = self._claim_id
         self.decide_again()
 
     def decide_again(self) -> None:
@@ -143,12 +146,12 @@ class Activation:
 
         `result` is a pydantic model or a JSON type. Effects outside the bus carry the key `effect_key(name)`.
         """
-        adapter = TypeAdapter[R](result)
+        adapter = _adapter(result)
         digest = digest_of(inputs)
         recorded = self.state.steps.get(name)
         if recorded is not None and recorded.input_digest == digest and recorded.outcome == "ok":
             return adapter.validate_python(recorded.result)
-        if self.stop.is_set():
+        if self.executor.stop.is_set():
             raise HandsOver(f"step {name!r} of task {self.task!r} is the next executor's: this one stops")
         started_at = self.publisher.clock()
         with self.publisher.telemetry.span(
@@ -191,34 +194,36 @@ class Activation:
         about = About(task=self.task, id=f"{self.task}/{self.claim}/timer-{name}", workspace=self.state.workspace)
         await self.publisher.timer(name, self.state.agent, after_s, about)
 
+    def check(self) -> None:
+        """Raises Fenced or Interrupted where the fold says either."""
+        self._check(ending=False)
+
     async def refresh(self) -> None:
         """Takes in what others wrote. Raises Fenced or Interrupted."""
         async with self._lock:
             self._take_in(await self.publisher.bus.history(self.task, after=self.state.last_seq))
-        self._check(ending=False)
+        self.check()
 
     async def watch(self) -> None:
-        """Runs until the activation must stop: raises Fenced or Interrupted. Core messages are hints to look."""
-        hint = asyncio.Event()
+        """Runs until the activation must stop: raises Fenced or Interrupted. Hints say when to look."""
+        self.check()
+        while True:
+            with contextlib.suppress(TimeoutError):
+                # Not wait_for: it forgets a cancellation that comes together with the hint.
+                async with asyncio.timeout(self._look_s()):
+                    await self._hint.wait()
+            self._hint.clear()
+            await self.refresh()
 
-        ours = f"{self.task}/{self.claim}/"
+    async def stop_timers(self) -> None:
+        """The task is over: what its timers would say means nothing any more, and would only wake somebody."""
+        with contextlib.suppress(MeshError):  # they ring in vain then
+            await self.publisher.bus.unschedule(self.task)
 
-        async def heard(message: Msg) -> None:
-            if not (message.headers or {}).get(MSG_ID, "").startswith(ours):
-                hint.set()
-
-        end = await self.publisher.bus.subscribe(self._filter, heard)
-        await self.publisher.bus.flush()
-        try:
-            while True:
-                await self.refresh()
-                with contextlib.suppress(TimeoutError):
-                    # Not wait_for: it forgets a cancellation that comes together with the hint.
-                    async with asyncio.timeout(self._look_s()):
-                        await hint.wait()
-                hint.clear()
-        finally:
-            await end()
+    def rest(self) -> None:
+        """The activation is over: nothing is heard about the task any more, and what was read of it is kept."""
+        self.executor.leave(self.task, self._claim_id)
+        self.executor.keep(self.publisher.bus, self.state, self.history)
 
     def _look_s(self) -> float:
         """How long to wait for a hint: what the server's timers publish never comes as one."""
@@ -260,36 +265,51 @@ class Activation:
         self.state = transition(self.state, event)
 
 
-async def claim(
-    publisher: Publisher, doorbell: Doorbell, executor: str, stop: asyncio.Event | None = None
-) -> Activation | None:
+async def claim(publisher: Publisher, doorbell: Doorbell, executor: Executor) -> Activation | None:
     """Opens an activation, or None when the doorbell means nothing (any more): acknowledge it.
 
-    No step is begun once `stop` is set.
+    Whoever gets an activation calls its `rest` in the end.
 
     Raises: BusUnavailable; SubjectError for a task id that is none.
     """
-    message_id = f"{doorbell.task}/claim/{new_id()}"
-    body = Working(executor=executor, event_seq=doorbell.event_seq, work_seq=doorbell.work_seq)
-    history: list[TaskEvent] = []
-    state = TaskState(doorbell.task)
-    stop = stop or asyncio.Event()
-    origin = Origin("", ())
-    news = await publisher.bus.history(doorbell.task)
+    claim_id = f"{doorbell.task}/claim/{new_id()}"
+    await executor.listen(publisher.bus, doorbell.agent)
+    hint = executor.attend(doorbell.task, claim_id)
+    try:
+        opened = await _claim(publisher, doorbell, executor, claim_id, hint)
+    except BaseException:
+        executor.leave(doorbell.task, claim_id)
+        executor.forget(doorbell.task)  # what was remembered may be what is wrong
+        raise
+    if opened is None:
+        executor.leave(doorbell.task, claim_id)
+    return opened
+
+
+async def _claim(
+    publisher: Publisher, doorbell: Doorbell, executor: Executor, claim_id: str, hint: asyncio.Event
+) -> Activation | None:
+    body = Working(executor=executor.name, event_seq=doorbell.event_seq, work_seq=doorbell.work_seq)
+    state, history = executor.known(publisher.bus, doorbell.task)
+    news = [
+        read_event(stored)
+        for stored in await publisher.bus.history(doorbell.task, after=state.last_seq, agent=doorbell.agent)
+    ]
+    origin, claimed = Origin("", ()), 0
     while True:
-        for stored in news:
-            event = read_event(stored)
+        for event in news:
             history.append(event)
             state = transition(state, event)
-            if event.metadata.id == message_id:
-                return Activation(publisher, doorbell, state, event.seq, history, origin, stop, message_id)
+            claimed = event.seq if event.metadata.id == claim_id else claimed
+        if claimed:
+            return Activation(publisher, doorbell, state, claimed, history, origin, executor, hint, claim_id)
         decision = decide(state, event_seq=doorbell.event_seq, work_seq=doorbell.work_seq)
         if state.agent != doorbell.agent or decision != "claim":
             return None
         origin = _origin(state, history, doorbell)
         about = About(
             task=doorbell.task,
-            id=message_id,
+            id=claim_id,
             causation=_waking_id(history, doorbell),
             workspace=state.workspace,
             parent=origin.parent,
@@ -299,11 +319,9 @@ async def claim(
             sent = await publisher.event("working", state.agent, body, about, expect=expect)
         except WrongSequence:
             log.debug("journal.claim_refused", task=doorbell.task)
-            news = await publisher.bus.news(doorbell.task, after=state.last_seq)
+            news = [read_event(stored) for stored in await publisher.bus.news(doorbell.task, after=state.last_seq)]
         else:
-            opened = _event(sent, "working", state.agent, body)
-            state = transition(state, opened)
-            return Activation(publisher, doorbell, state, opened.seq, [*history, opened], origin, stop, message_id)
+            news = [_event(sent, "working", state.agent, body)]
 
 
 def _event(sent: Sent, event: str, agent: str, body: Message) -> TaskEvent:
@@ -323,6 +341,16 @@ def _origin(state: TaskState, history: list[TaskEvent], doorbell: Doorbell) -> O
 
 def _waking_id(history: list[TaskEvent], doorbell: Doorbell) -> str:
     return next((event.metadata.id for event in history if event.seq == doorbell.event_seq), "")
+
+
+_adapters: dict[object, TypeAdapter[Any]] = {}
+
+
+def _adapter(result: type[R]) -> TypeAdapter[R]:
+    """Making one is slow, and there are as many as kinds of results."""
+    if result not in _adapters:
+        _adapters[result] = TypeAdapter(result)
+    return _adapters[result]
 
 
 def digest_of(value: JsonValue | BaseModel) -> str:

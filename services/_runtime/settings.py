@@ -28,6 +28,15 @@ class Settings(BaseSettings):
     anthropic_base_url: str = Field(default="", validation_alias="ANTHROPIC_BASE_URL")
     """Another address for the Anthropic API."""
 
+    nkey_file: Path | None = None
+    """Seed file of this process's role on the bus, as `mlmesh provision --keys` makes it; empty: the bus is open."""
+    tls_ca: Path | None = None
+    """Certificates that the bus's own must be signed by, PEM; set: the bus is spoken to over TLS alone."""
+    tls_cert: Path | None = None
+    """This process's certificate for the bus, PEM, where the server asks for one."""
+    tls_key: Path | None = None
+    """The key of that certificate, PEM."""
+
     home: Path | None = None
     """State of the embedded mesh; default `<workspace>/.mlmesh`."""
     workspace: str = ""
@@ -86,6 +95,8 @@ class Settings(BaseSettings):
     """Copies of each stream."""
     store_max_bytes: int = Field(default=0, ge=0)
     """Embedded server: disk that all streams may use; over it a publish is refused, nothing is lost. 0: the disk."""
+    tasks_max_bytes: int = Field(default=0, ge=0)
+    """Room for the journals of all tasks; over it a publish is refused, nothing is lost. 0: the server's limit."""
     sync_always: bool = False
     """Embedded server: fsync each write, so that a power cut loses nothing either."""
     port: int = Field(default=4222, ge=0, le=65_535)

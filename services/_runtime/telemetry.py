@@ -9,6 +9,7 @@ Sources: OpenTelemetry semantic conventions for messaging 1.4x, W3C Trace Contex
 
 import contextlib
 import logging
+import random
 import sys
 from collections.abc import Generator, Mapping, Sequence
 from contextvars import ContextVar
@@ -46,6 +47,9 @@ DELIVERY: Final = "mlmesh.delivery"
 
 Attributes = dict[str, str | int | float | bool]
 
+_ENTRANCES: Final = frozenset({SpanKind.CONSUMER, SpanKind.SERVER})
+"""Kinds of spans that begin work on a message: log lines inside carry its task."""
+
 _reserved: ContextVar[tuple[int, int] | None] = ContextVar("reserved_span_ids", default=None)
 
 
@@ -67,11 +71,9 @@ class Telemetry:
 
     service: str
     provider: TracerProvider
-
-    @property
-    def tracer(self) -> trace.Tracer:
-        """The service's tracer."""
-        return self.provider.get_tracer("mlmesh")
+    tracer: trace.Tracer
+    exports: bool
+    """Without a collector spans are ids alone: messages and logs carry them."""
 
     @contextlib.contextmanager
     def span(
@@ -85,20 +87,25 @@ class Telemetry:
     ) -> Generator[Span]:
         """A current span. `parent` and `links` are traceparents; "" begins a trace, None hangs on the current span.
 
-        Log lines inside carry its ids, and the task where the attributes name one.
+        Log lines inside carry its ids, and those about a message the task that the attributes name.
         """
         context = None if parent is None else _context(parent)
-        found = [Link(linked) for text in links if (linked := _span_context(text)) is not None]
-        with (
-            self.tracer.start_as_current_span(
+        entered = attributes if kind in _ENTRANCES else None
+        with structlog.contextvars.bound_contextvars(**_task(entered)) if entered else contextlib.nullcontext():
+            if not self.exports:
+                with trace.use_span(_unheard(context)) as span:
+                    yield span
+                return
+            found = [Link(linked) for text in links if (linked := _span_context(text)) is not None]
+            with self.tracer.start_as_current_span(
                 name, context=context, kind=kind, links=found, attributes=dict(attributes or {})
-            ) as span,
-            structlog.contextvars.bound_contextvars(**_ids(span), **_task(attributes)),
-        ):
-            yield span
+            ) as span:
+                yield span
 
     def emit(self, record: "SpanRecord") -> None:
         """A finished span with given ids: a task's root, or a span that a subprocess told of."""
+        if not self.exports:
+            return
         token = _reserved.set((int(record.trace_id, 16), int(record.span_id, 16)))
         try:
             span = self.tracer.start_span(
@@ -150,7 +157,7 @@ def start(service: str, settings: Settings) -> Telemetry:
         url = settings.otlp_endpoint.rstrip("/") + "/v1/traces"
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(url, timeout=2), schedule_delay_millis=500))
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
-    return Telemetry(service, provider)
+    return Telemetry(service, provider, provider.get_tracer("mlmesh"), bool(settings.otlp_endpoint))
 
 
 def received(subject: str, *, template: str = "", group: str = "", message_id: str = "", task: str = "") -> Attributes:
@@ -185,6 +192,7 @@ def configure_logs(level: str, target: Path | TextIO | None = None) -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            _spanned,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
@@ -225,9 +233,21 @@ def _stream(target: Path | TextIO | None) -> TextIO:
     return target
 
 
-def _ids(span: Span) -> dict[str, str]:
-    context = span.get_span_context()
-    return {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
+def _spanned(_logger: object, _method: str, event: Any) -> Any:
+    """Log lines inside a span carry its ids."""
+    context = trace.get_current_span().get_span_context()
+    if context.is_valid:
+        event |= {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
+    return event
+
+
+def _unheard(context: Context | None) -> Span:
+    """A span that nobody is told of: ids below its parent's."""
+    above = trace.get_current_span(context).get_span_context()
+    trace_id = above.trace_id if above.is_valid else random.getrandbits(128)
+    return NonRecordingSpan(
+        SpanContext(trace_id, random.getrandbits(64), is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+    )
 
 
 def _task(attributes: Mapping[str, object] | None) -> dict[str, object]:

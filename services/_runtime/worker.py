@@ -12,17 +12,18 @@ import random
 from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Final, Protocol
 
 import structlog
 from opentelemetry.trace import SpanKind
 
 from contracts import subjects
-from contracts.dead import DeadLetter
-from contracts.envelope import Stored, concerns
+from contracts.dead import DeadLetter, letter_id, settled_id
+from contracts.envelope import MSG_ID, Stored, concerns
 from contracts.message import ContractError
 from services._runtime import telemetry
-from services._runtime.bus import reraise_cancellation
+from services._runtime.bus import Bus, reraise_cancellation
 from services._runtime.consumer import Delivery, PullConsumer
 from services._runtime.errors import (
     Fenced,
@@ -34,9 +35,12 @@ from services._runtime.errors import (
     Transient,
     WrongSequence,
 )
+from services._runtime.executor import Executor
 from services._runtime.journal import Activation, Doorbell, claim
 from services._runtime.publisher import About, Publisher
 
+_REMEMBERED: Final = timedelta(seconds=60)
+"""Well within the time for which the server itself knows a letter's id (2 minutes)."""
 _LAST_WORDS_S: Final = 2.0
 """How long a stopping executor may take to say that it hands its task over."""
 
@@ -55,12 +59,15 @@ class Worker:
     dead_durable: str = ""
     """Dead letters go to `mesh.dead.<dead_durable>`; default: the durable's name."""
     _running: set["asyncio.Task[None]"] = field(default_factory=set["asyncio.Task[None]"])
+    _handled: dict[int, Delivery] = field(default_factory=dict[int, Delivery])
+    """What handlers are at work on, by identity: in-progress beats keep it."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Returns when stopped and every handler is at rest.
 
         Handlers have `stop_grace_s` to come to a point where another can go on; then what is in flight is given back.
         """
+        beat = asyncio.create_task(self._beat())
         try:
             async for delivery in self.consumer.run(stop):
                 task = asyncio.create_task(self._process(delivery))
@@ -72,23 +79,22 @@ class Worker:
             for task in tuple(self._running):
                 task.cancel()
             await asyncio.gather(*self._running, return_exceptions=True)
+            beat.cancel()
 
     async def _process(self, delivery: Delivery) -> None:
         _bind(delivery.stored)
-        beat = asyncio.create_task(self._beat(delivery))
         try:
             await self._settle(delivery)
         except Exception:
             # Neither acknowledged nor given back, since the bus is away or refuses the dead letter: it comes again.
             log.exception("worker.not_settled", subject=delivery.stored.subject)
         finally:
-            beat.cancel()
             await self.consumer.free()
 
     async def _settle(self, delivery: Delivery) -> None:
         """The error tree decides: see errors.py."""
         try:
-            await self.handle(delivery)
+            await self._handle(delivery)
         except asyncio.CancelledError:
             await delivery.nak()
             raise
@@ -106,6 +112,14 @@ class Worker:
             await self._later(delivery, error)
         else:
             await delivery.ack()
+
+    async def _handle(self, delivery: Delivery) -> None:
+        """No beat is sent any more once it returns: it would keep a message that is given back from everybody else."""
+        self._handled[id(delivery)] = delivery
+        try:
+            await self.handle(delivery)
+        finally:
+            del self._handled[id(delivery)]
 
     async def _later(self, delivery: Delivery, error: Exception) -> None:
         settings = self.publisher.bus.settings
@@ -127,11 +141,13 @@ class Worker:
         await bury(self.publisher, delivery.stored, durable=durable, reason=reason, deliveries=delivery.deliveries)
         await delivery.term(reason)
 
-    async def _beat(self, delivery: Delivery) -> None:
+    async def _beat(self) -> None:
         while True:
             await asyncio.sleep(self.publisher.bus.settings.ack_wait_s / 3)
-            await delivery.in_progress()
-            reraise_cancellation()  # a beat that outlived its handler would keep the message from everybody else
+            for key, delivery in tuple(self._handled.items()):
+                if key in self._handled:  # the beat before may have taken long
+                    await delivery.in_progress()
+                    reraise_cancellation()
 
 
 class TaskHandler(Protocol):
@@ -156,35 +172,42 @@ class Doorbells:
 
     publisher: Publisher
     handler: TaskHandler
-    executor: str
-    stop: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the process is to end: no step of any task is begun any more."""
+    executor: Executor
 
     async def __call__(self, delivery: Delivery) -> None:
         """Claims and runs; returns when the doorbell may be acknowledged."""
         doorbell = doorbell_of(delivery)
         with structlog.contextvars.bound_contextvars(task=doorbell.task):
-            activation = await claim(self.publisher, doorbell, self.executor, self.stop)
+            activation = await claim(self.publisher, doorbell, self.executor)
             if activation is None:
+                self.executor.look(doorbell.task)
                 log.info("worker.nothing_to_do", event_seq=doorbell.event_seq, work_seq=doorbell.work_seq)
                 return
             structlog.contextvars.bind_contextvars(trace_id=activation.state.trace_id)
-            with self.publisher.telemetry.span(
-                f"process {subjects.work_template(activation.state.agent)}",
-                parent=activation.origin.parent,
-                kind=SpanKind.CONSUMER,
-                links=activation.origin.links,
-                attributes=_attributes(delivery, activation),
-            ):
-                log.info("worker.began", event_seq=doorbell.event_seq, deliveries=doorbell.deliveries)
-                await self._run(activation)
-                log.info("worker.rested", status=activation.state.status)
+            try:
+                await self._traced(delivery, activation)
+                if activation.state.final is not None:
+                    await activation.stop_timers()
+            finally:
+                activation.rest()
+
+    async def _traced(self, delivery: Delivery, activation: Activation) -> None:
+        with self.publisher.telemetry.span(
+            f"process {subjects.work_template(activation.state.agent)}",
+            parent=activation.origin.parent,
+            kind=SpanKind.CONSUMER,
+            links=activation.origin.links,
+            attributes=_attributes(delivery, activation),
+        ):
+            log.info("worker.began", event_seq=activation.doorbell.event_seq, deliveries=delivery.deliveries)
+            await self._run(activation)
+            log.info("worker.rested", status=activation.state.status)
 
     async def _run(self, activation: Activation) -> None:
         try:
             await self._engage(activation)
         except (HandsOver, asyncio.CancelledError):
-            if self.stop.is_set():
+            if self.executor.stop.is_set():
                 await _hand_over(activation)
             raise
         except Interrupted as interrupt:
@@ -218,6 +241,7 @@ class Doorbells:
     async def _decided(self, activation: Activation) -> None:
         """Engages again while the end of the activation is refused: something woke it that was not decided on."""
         while True:
+            activation.check()  # of a task that was cancelled no step is begun again
             try:
                 await _supervised(activation, self.handler.engage(activation))
             except WrongSequence as moved:
@@ -274,7 +298,14 @@ def doorbell_of(delivery: Delivery) -> Doorbell:
 
 
 async def bury(publisher: Publisher, stored: Stored, *, durable: str, reason: str, deliveries: int) -> None:
-    """Stores a dead letter; the same message again is the same letter."""
+    """Stores a dead letter; the same message again is the same letter, also one that a person has settled since.
+
+    A message that is not new may have been refused before: by a replica, or before its consumer was lost.
+    """
+    name = letter_id(stored.stream, stored.seq)
+    if publisher.clock() - stored.time > _REMEMBERED and await _was_buried(publisher.bus, stored, name):
+        log.info("worker.dead_letter_stands", subject=stored.subject, stream_seq=stored.seq, letter=name)
+        return
     body = stored.data[: publisher.bus.settings.dead_body_bytes]
     letter = DeadLetter(
         reason=reason,
@@ -285,11 +316,21 @@ async def bury(publisher: Publisher, stored: Stored, *, durable: str, reason: st
         deliveries=deliveries,
         headers=dict(stored.headers),
         body_base64=b64encode(body).decode(),
+        body_bytes=len(stored.data),
     )
     task, parent = concerns(stored)
-    about = About(task=task, id=f"dlq-{stored.stream}-{stored.seq}", parent=parent)
+    about = About(task=task, id=name, parent=parent)
     log.warning("worker.dead_letter", task=task, subject=stored.subject, stream_seq=stored.seq, reason=reason)
     await publisher.store(subjects.dead(durable), letter, about, kind="mlmesh.dead", template=subjects.dead(durable))
+
+
+async def _was_buried(bus: Bus, stored: Stored, name: str) -> bool:
+    ids = {name, settled_id(name)}
+    async with contextlib.aclosing(bus.pages(subjects.DEAD, subjects.ALL_DEAD, since=stored.time)) as pages:
+        async for page in pages:
+            if any(letter.headers.get(MSG_ID) in ids for letter in page):
+                return True
+    return False
 
 
 def jittered(base_s: float, tries: int, longest_s: float) -> float:

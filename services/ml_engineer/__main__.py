@@ -6,8 +6,9 @@ from pathlib import Path
 
 from contracts import subjects
 from contracts.agent import AgentCard
+from services._runtime.ahead import Ahead
 from services._runtime.consumer import PullConsumer
-from services._runtime.service import Runtime, main
+from services._runtime.service import Runtime, gather, main
 from services._runtime.worker import Doorbells, Worker
 from services.ml_engineer.engine import EngineShelf
 from services.ml_engineer.handlers import Engineer
@@ -30,8 +31,9 @@ async def start(runtime: Runtime) -> None:
             )
         )
         runtime.ready.set()
-        handle = Doorbells(runtime.publisher, engineer, runtime.executor, runtime.stop)
-        await Worker(runtime.publisher, doorbells, handle).run(runtime.stop)
+        handle = Doorbells(runtime.publisher, engineer, runtime.executor)
+        worker = Worker(runtime.publisher, doorbells, handle)
+        await gather(worker.run(runtime.stop), Ahead(doorbells, handle, subjects.ML_ENGINEER).run(runtime.stop))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from services._runtime import telemetry
 from services._runtime.bus import Bus
 from services._runtime.consumer import PullConsumer
 from services._runtime.errors import Interrupted, Malformed, Permanent, Transient
+from services._runtime.executor import Executor
 from services._runtime.journal import Activation
 from services._runtime.publisher import About, Publisher
 from services._runtime.settings import Settings
@@ -66,7 +67,9 @@ async def working(
     """A worker on the ml-engineer's doorbells while the block runs."""
     stop = stop or asyncio.Event()
     consumer = PullConsumer(publisher.bus, subjects.WORK, subjects.ML_ENGINEER)
-    task = asyncio.create_task(Worker(publisher, consumer, Doorbells(publisher, agent, "tester", stop)).run(stop))
+    task = asyncio.create_task(
+        Worker(publisher, consumer, Doorbells(publisher, agent, Executor("tester", stop))).run(stop)
+    )
     try:
         yield consumer
     finally:
@@ -417,7 +420,7 @@ async def test_a_worker_that_is_cancelled_leaves_no_handler_behind(publisher: Pu
 
     consumer = PullConsumer(bus, subjects.WORK, subjects.ML_ENGINEER)
     running = asyncio.create_task(
-        Worker(publisher, consumer, Doorbells(publisher, Agent(endless), "tester")).run(asyncio.Event())
+        Worker(publisher, consumer, Doorbells(publisher, Agent(endless), Executor("tester"))).run(asyncio.Event())
     )
     await submit(publisher)
     await until(bus, "t1", is_event("working"))
