@@ -10,7 +10,7 @@ from typing import Final
 from contracts import subjects
 from contracts.agent import AgentCard
 from contracts.briefing import Briefing, ContextRequest
-from contracts.dead import DeadLetter
+from contracts.dead import DeadLetter, LetterSettled
 from contracts.events import EVENTS, Progressed, TimedOut
 from contracts.message import Message
 from contracts.report import ActivityReport
@@ -19,6 +19,8 @@ from contracts.system import SystemEvent
 
 CLIENT: Final = "client"
 """Any program that talks to the mesh."""
+OPERATOR: Final = "operator"
+"""A person who settles dead letters: trusted to say again what others said."""
 SERVER: Final = "nats-server"
 """What the server itself publishes: sourced copies, and timers that are due."""
 SYSTEM: Final = "delivered-system"
@@ -53,7 +55,7 @@ class Channel:
 
 
 # Who writes an event of a task, and who acts on it.
-_ASKED = ((CLIENT, GATEWAY), (ML_ENGINEER, GATEWAY))
+_ASKED = ((CLIENT,), (ML_ENGINEER, GATEWAY))
 _DONE = ((ML_ENGINEER,), (GATEWAY,))
 _PARTIES: Final = {
     **dict.fromkeys(("submitted", "answered", "approved", "cancel-requested"), _ASKED),
@@ -62,7 +64,7 @@ _PARTIES: Final = {
     "reported": ((ML_ENGINEER,), (SUMMARIZER, GATEWAY)),
     "summarised": ((SUMMARIZER,), (ML_ENGINEER, GATEWAY)),
     "timeout": ((SERVER,), (ML_ENGINEER, GATEWAY)),
-    "redriven": ((GATEWAY,), (ML_ENGINEER, GATEWAY)),
+    "redriven": ((GATEWAY, OPERATOR), (ML_ENGINEER, GATEWAY)),
     "failed": ((ML_ENGINEER, GATEWAY), (GATEWAY,)),
 }
 
@@ -90,13 +92,13 @@ def _task_channel(event: str, body: type[Message]) -> Channel:
     )
 
 
-def _context_channel(request_type: str, summary: str) -> Channel:
+def _context_channel(request_type: str, summary: str, *senders: str) -> Channel:
     return Channel(
         name=request_type.replace("_", "-"),
         address=subjects.context_request(request_type),
         summary=summary,
         messages=(ContextRequest,),
-        senders=(ML_ENGINEER, CLIENT),
+        senders=senders,
         receivers=(CONTEXT_MANAGER,),
         reply=Briefing,
     )
@@ -106,12 +108,21 @@ CHANNELS: Final = (
     *(_task_channel(event, body) for event, body in EVENTS.items()),
     Channel(
         name="timer",
-        address=_address(subjects.timer("TASK", "TIMER")),
-        summary="A timeout that the server publishes on the task when it is due.",
+        address=_address(subjects.timer("TASK", "TIMER", "AGENT")),
+        summary="A timeout that the server publishes when it is due.",
         messages=(TimedOut,),
         senders=(ML_ENGINEER,),
+        receivers=(SERVER, GATEWAY),
+        stream=subjects.TIMERS,
+    ),
+    Channel(
+        name="due",
+        address=_address(subjects.due("TASK", "TIMER", "AGENT")),
+        summary="A timer that is due: the server makes it `timeout` of its task.",
+        messages=(TimedOut,),
+        senders=(SERVER,),
         receivers=(SERVER,),
-        stream=subjects.TASKS,
+        stream=subjects.TIMERS,
     ),
     Channel(
         name="work",
@@ -122,9 +133,11 @@ CHANNELS: Final = (
         receivers=(ML_ENGINEER, SUMMARIZER),
         stream=subjects.WORK,
     ),
-    _context_channel("get_task_briefing", "What the workspace says about a task, or about one facet of it."),
-    _context_channel("get_file_location", "Where a file is."),
-    _context_channel("get_directory_purpose", "What a directory is for."),
+    _context_channel(
+        "get_task_briefing", "What the workspace says about a task, or about one facet of it.", ML_ENGINEER, CLIENT
+    ),
+    _context_channel("get_file_location", "Where a file is.", CLIENT),
+    _context_channel("get_directory_purpose", "What a directory is for.", CLIENT),
     Channel(
         name="report",
         address=_address(subjects.report("AGENT")),
@@ -149,7 +162,7 @@ CHANNELS: Final = (
         summary="Progress too fine to keep, for those who watch now.",
         messages=(Progressed,),
         senders=(ML_ENGINEER,),
-        receivers=(GATEWAY, CLIENT),
+        receivers=(CLIENT,),
     ),
     Channel(
         name="dead",
@@ -158,6 +171,15 @@ CHANNELS: Final = (
         messages=(DeadLetter,),
         senders=SERVICES,
         receivers=(GATEWAY,),
+        stream=subjects.DEAD,
+    ),
+    Channel(
+        name="settled",
+        address=_address(subjects.settled("DURABLE")),
+        summary=summary_of(LetterSettled),
+        messages=(LetterSettled,),
+        senders=(OPERATOR,),
+        receivers=(OPERATOR,),
         stream=subjects.DEAD,
     ),
     Channel(

@@ -7,6 +7,7 @@ derived from the stored message itself, so that every reader derives the same (`
 Sources: CloudEvents NATS protocol binding 1.0 (attributes as `ce-` headers), W3C Trace Context.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,13 @@ WORKSPACE: Final = "mesh-workspace"
 CORRELATION: Final = "mesh-correlation-id"
 CAUSATION: Final = "mesh-causation-id"
 DEADLINE: Final = "mesh-deadline"
+REDRIVE: Final = "mesh-redrive"
+"""How often a message was redriven. It keeps its `ce-id`; `Nats-Msg-Id` is new, the cause is the dead letter."""
+
+READ_ANSWER: Final = "Nats-Sequence"
+"""Header of the server's answer to a read. No stored message has it, unless the answer was sent to a stream."""
+SCHEDULER: Final = "Nats-Scheduler"
+"""Header of what a timer published: the subject of the timer. Set by the server."""
 
 _TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}")
 _SCHEMA = re.compile(r"urn:mlmesh:([A-Za-z]+):(\d+)(?:\.\d+)*")
@@ -106,9 +114,11 @@ def encode(metadata: Metadata) -> dict[str, str]:
 def decode(stored: Stored, *, message: type[Message], task: str = "") -> Metadata:
     """Metadata of a stored message; ContractError for headers that contradict the mesh's contract.
 
-    Raises: ContractError for another specversion, an unknown message or an unknown major version.
+    Raises: ContractError for another specversion, an unknown message or an unknown major version, and for what
+    the server said in somebody's place.
     """
     headers = {name.lower(): value for name, value in stored.headers.items()}
+    _check_said(stored, message)
     version = headers.get("ce-specversion", "1.0")
     if version != "1.0":
         raise ContractError(f"ce-specversion {version!r} is not 1.0")
@@ -139,6 +149,7 @@ def decode_event(stored: Stored) -> TaskEvent:
     if model is None:
         raise ContractError(f"no event is named {place.event!r}; known are {', '.join(EVENTS)}")
     metadata = decode(stored, message=model, task=place.task)
+    _check_scheduler(stored, place)
     return TaskEvent(
         seq=stored.seq, event=place.event, agent=place.agent, metadata=metadata, body=model.from_bytes(stored.data)
     )
@@ -200,6 +211,39 @@ def _check_schema(schema: str, message: type[Message]) -> None:
             f"major version {match.group(2)} of {message.__name__} is unknown here; this reads {message.major}"
             f" and the one before: upgrade the reader"
         )
+
+
+def _check_said(stored: Stored, message: type[Message]) -> None:
+    """ContractError for an answer of the server's or of a service's that its asker had sent here.
+
+    Permissions govern subjects, and a request names its reply subject freely: who may read or ask could have any
+    event said by whoever answers. Answers to reads carry the server's headers. Other answers carry no envelope, and
+    nothing that the message knows.
+    """
+    if READ_ANSWER in stored.headers:
+        raise ContractError("the answer to a read, sent here by whoever read: publish the message itself")
+    if any(name.lower().startswith("ce-") for name in stored.headers):
+        return
+    try:
+        body: object = json.loads(stored.data)
+    except (ValueError, RecursionError):
+        return  # what is wrong with the body is told by its own check
+    if isinstance(body, dict) and body and body.keys().isdisjoint(message.known_names()):
+        raise ContractError(f"no field of {message.__name__}, and no envelope: an answer to somebody's request?")
+
+
+def _check_scheduler(stored: Stored, place: subjects.TaskSubject) -> None:
+    """ContractError for what a timer published elsewhere than as a timeout of its own task, to its own agent.
+
+    The server checks who may set a timer, not what it will publish.
+    """
+    scheduler = stored.headers.get(SCHEDULER)
+    if scheduler is None:
+        return
+    parts = scheduler.split(".")
+    own = parts[:3] == ["mesh", "timer", place.task] and parts[4:] in ([], [subjects.token(place.agent)])
+    if place.event != "timeout" or not own:
+        raise ContractError(f"published by the timer {scheduler!r}: a timer may only say `timeout` on its own task")
 
 
 def _time(text: str | None, fallback: datetime) -> datetime:

@@ -6,7 +6,7 @@ the same message always has the same bytes. What a newer publisher added is igno
 
 from typing import ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, ValidationError
 
 
 class ContractError(ValueError):
@@ -38,6 +38,13 @@ class Message(Value):
     def data_schema(cls) -> str:
         """`urn:mlmesh:<Message>:<major>`, the value of ce-dataschema."""
         return f"urn:mlmesh:{cls.__name__}:{cls.major}"
+
+    @classmethod
+    def known_names(cls) -> frozenset[str]:
+        """The names of its fields on the wire, other spellings included."""
+        aliases = (field.validation_alias for field in cls.model_fields.values())
+        spelled = [choice for alias in aliases if isinstance(alias, AliasChoices) for choice in alias.choices]
+        return frozenset(cls.model_fields) | {choice for choice in spelled if isinstance(choice, str)}
 
     def to_bytes(self) -> bytes:
         """Compact JSON, UTF-8."""

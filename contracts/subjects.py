@@ -10,12 +10,13 @@ from typing import Final
 from urllib.parse import unquote
 
 TASKS: Final = "TASKS"
+TIMERS: Final = "TIMERS"
 WORK: Final = "WORK"
 REPORTS: Final = "REPORTS"
 SYSTEMS: Final = "SYSTEMS"
 DEAD: Final = "DEAD"
 ADVISORIES: Final = "ADVISORIES"
-STREAMS: Final = (TASKS, WORK, REPORTS, SYSTEMS, DEAD, ADVISORIES)
+STREAMS: Final = (TASKS, TIMERS, WORK, REPORTS, SYSTEMS, DEAD, ADVISORIES)
 
 AGENTS_BUCKET: Final = "mesh-agents"
 PAYLOADS_BUCKET: Final = "mesh-payloads"
@@ -32,8 +33,14 @@ SYSTEMS_DURABLE: Final = "ml-engineer-systems"
 WAKING: Final = ("submitted", "answered", "approved", "cancel-requested", "timeout", "redriven", "summarised")
 """Events that ring the agent's doorbell: each has a subject transform TASKS -> WORK."""
 
+HINTS: Final = ("answered", "approved", "cancel-requested", "redriven", "summarised", "working", "failed")
+"""What others write about a task that an executor holds. Timers are not here: core subscribers never hear them."""
+ENDING_HINTS: Final = ("cancel-requested", "summarised", "completed", "failed", "canceled")
+"""What makes a summary needless while it is written."""
+
 ALL_TASKS: Final = "mesh.task.>"
 ALL_TIMERS: Final = "mesh.timer.>"
+ALL_DUE: Final = "mesh.due.>"
 ALL_REPORTS: Final = "mesh.report.>"
 ALL_SYSTEMS: Final = "mesh.system.>"
 ALL_DEAD: Final = "mesh.dead.>"
@@ -43,6 +50,7 @@ REPORTS_PREFIX: Final = "mesh.report"
 
 TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PLAIN = re.compile(r"[A-Za-z0-9_-]")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class SubjectError(ValueError):
@@ -62,6 +70,8 @@ def token(name: str) -> str:
     """One subject token for any agent name; `name_of` is the inverse."""
     if not name:
         raise SubjectError("a subject token cannot be empty")
+    if _PLAIN_NAME.fullmatch(name):
+        return name
     return "".join(char if _PLAIN.match(char) else "".join(f"%{byte:02X}" for byte in char.encode()) for char in name)
 
 
@@ -93,9 +103,9 @@ def task_history(task: str) -> str:
     return f"mesh.task.{checked_task_id(task)}.>"
 
 
-def events_named(event: str) -> str:
-    """The filter that selects one event of every task."""
-    return f"mesh.task.*.{event}.*"
+def events_named(event: str, agent: str = "*") -> str:
+    """The filter that selects one event of every task, or of every task of one agent."""
+    return f"mesh.task.*.{event}.{agent if agent == '*' else token(agent)}"
 
 
 def task_events_named(task: str, event: str, agent: str = "*") -> str:
@@ -151,9 +161,44 @@ def task_in(subject: str) -> str:
     return parts[place] if place else ""
 
 
-def timer(task: str, name: str) -> str:
-    """`mesh.timer.<task>.<name>`: where a scheduled timeout is kept until it is due."""
-    return f"mesh.timer.{checked_task_id(task)}.{token(name)}"
+def timer(task: str, name: str, agent: str) -> str:
+    """`mesh.timer.<task>.<name>.<agent>`: where a scheduled timeout is kept until it is due.
+
+    The agent's token stands in it because the server lets a schedule publish anywhere in its stream: permissions can
+    only say who may set it.
+    """
+    return f"mesh.timer.{checked_task_id(task)}.{token(name)}.{token(agent)}"
+
+
+def timers(task: str) -> str:
+    """The filter that selects every timer of one task."""
+    return f"mesh.timer.{checked_task_id(task)}.>"
+
+
+def due(task: str, name: str, agent: str) -> str:
+    """`mesh.due.<task>.<name>.<agent>`: where the server publishes a timeout when it is due."""
+    return f"mesh.due.{checked_task_id(task)}.{token(name)}.{token(agent)}"
+
+
+def due_transform() -> tuple[str, str]:
+    """The subject transform TIMERS -> TASKS: what is due is a `timeout` of its task, and can be nothing else."""
+    return "mesh.due.*.*.*", "mesh.task.{{wildcard(1)}}.timeout.{{wildcard(3)}}"
+
+
+def is_timer(subject: str) -> bool:
+    """True for everything that is kept where timers are, also what is none."""
+    return subject.startswith(ALL_TIMERS.removesuffix(">"))
+
+
+def parse_timer(subject: str) -> tuple[str, str]:
+    """(task, name) of `mesh.timer.<task>.<name>.<agent>`; SubjectError for anything else.
+
+    Timers of earlier versions have no agent.
+    """
+    parts = subject.split(".")
+    if len(parts) not in {4, 5} or parts[:2] != ["mesh", "timer"]:
+        raise SubjectError(f"subject {subject!r} is not mesh.timer.<task>.<name>.<agent>")
+    return checked_task_id(parts[2]), name_of(parts[3])
 
 
 def report(agent: str) -> str:
@@ -179,9 +224,42 @@ def live(task: str) -> str:
     return f"mesh.live.{checked_task_id(task)}"
 
 
+def parse_system_event(subject: str) -> tuple[str, str]:
+    """(system, event) of `mesh.system.<system>.<event>`; SubjectError for anything else."""
+    parts = subject.split(".")
+    if len(parts) != 4 or parts[:2] != ["mesh", "system"]:
+        raise SubjectError(f"subject {subject!r} is not mesh.system.<system>.<event>")
+    return name_of(parts[2]), parts[3]
+
+
 def dead(durable: str) -> str:
     """`mesh.dead.<durable>`."""
     return f"mesh.dead.{token(durable)}"
+
+
+def settled(durable: str) -> str:
+    """`mesh.dead.<durable>.settled`: what became of the durable's dead letters."""
+    return f"{dead(durable)}.settled"
+
+
+def is_settled(subject: str) -> bool:
+    """True for the subjects that `settled` makes, whatever the durable."""
+    parts = subject.split(".")
+    return len(parts) == 4 and parts[:2] == ["mesh", "dead"] and parts[3] == "settled"
+
+
+def may_answer_on(reply: str) -> bool:
+    """False for a reply subject that is the mesh's or the server's own.
+
+    A request names it freely, and whoever answers there speaks with its own permissions: it could be made to publish
+    what the asker may not.
+    """
+    return not reply.startswith(("mesh.", "$"))
+
+
+def card(agent: str) -> str:
+    """`$KV.mesh-agents.<agent>`: where an agent leaves its card. Keys of buckets take no `%`."""
+    return f"$KV.{AGENTS_BUCKET}.{token(agent).replace('%', '=')}"
 
 
 def context_request(request_type: str) -> str:

@@ -50,6 +50,11 @@ class Here:
         return f"nats://127.0.0.1:{self.bus}"
 
     @property
+    def keys(self) -> Path:
+        """The volume of keys: what `keys` makes, and every other container sees a part of."""
+        return self.directory / "keys"
+
+    @property
     def table(self) -> Sequence[tuple[str, str]]:
         """What a container sees -> what stands for it here. The one place where the two differ."""
         return (
@@ -58,8 +63,9 @@ class Here:
             ("0.0.0.0:8222", f"127.0.0.1:{self.monitor}"),
             ("127.0.0.1:8222", f"127.0.0.1:{self.monitor}"),
             ("http://jaeger:4318", self.traces),
-            ("/etc/nats/nats.conf", str(self.directory / "nats.conf")),
-            ("/data", str(self.directory / "data")),
+            ("/etc/nats", str(self.directory)),
+            ("/keys", str(self.keys)),
+            ('"/data"', f'"{self.directory / "data"}"'),
             ("/state", str(self.directory / "state")),
             ("/workspaces", str(self.directory / "workspaces")),
         )
@@ -72,18 +78,43 @@ class Here:
         return text
 
     def start_bus(self) -> None:
-        """The server with the command and the configuration of the file."""
+        """The keys, then the server with the command and the configuration of the file, then its streams."""
+        self.run("keys")
         config = (ROOT / "deploy" / "nats" / "nats.conf").read_text(encoding="utf-8")
         (self.directory / "nats.conf").write_text(self.translated(config), encoding="utf-8")
         arguments = [self.translated(argument) for argument in SERVICES["nats"]["command"]]
         self._start("nats", [find_server(), *arguments], {})
         self.until_healthy("nats")
+        self.run("provision")
+
+    def run(self, name: str) -> None:
+        """A container that does its work and ends."""
+        done = subprocess.run(
+            self._command(SERVICES[name]["command"]),
+            cwd=ROOT,
+            env={"PATH": os.environ["PATH"], **self._environment(name)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise AssertionError(f"{name} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
 
     def start(self, name: str) -> None:
         """A service with its command and environment."""
         (self.directory / "state").mkdir(exist_ok=True)
-        environment = {key: self.translated(value) for key, value in SERVICES[name]["environment"].items()}
-        self._start(name, self._command(SERVICES[name]["command"]), {**environment, **self.settings})
+        self._start(name, self._command(SERVICES[name]["command"]), {**self._environment(name), **self.settings})
+
+    def told(self, role: str, *words: str) -> str:
+        """What `mlmesh WORDS --json` says on the host to somebody with a role's key."""
+        environment = {
+            "PATH": os.environ["PATH"],
+            "NATS_URL": self.url,
+            "MLMESH_NKEY_FILE": str(self.keys / role / f"{role}.nk"),
+            "MLMESH_HOME": str(self.directory / "host"),
+        }
+        command = [sys.executable, "-m", "services.gateway.cli", *words, "--json"]
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False).stdout
 
     def until_healthy(self, name: str) -> None:
         """Returns when the file's health check says so."""
@@ -101,6 +132,10 @@ class Here:
             codes[name] = self._running.pop(name).wait(20)
         return codes
 
+    def _environment(self, name: str) -> dict[str, str]:
+        given: Mapping[str, str] = SERVICES[name].get("environment", {})
+        return {key: self.translated(value) for key, value in given.items()}
+
     def _command(self, words: Sequence[str]) -> list[str]:
         return [*PROGRAMS[words[0]], *map(self.translated, words[1:])]
 
@@ -117,7 +152,7 @@ class Here:
 
     def _until(self, name: str, check: Sequence[str]) -> None:
         """Runs a health check until it passes, as compose does."""
-        environment = {"PATH": os.environ["PATH"], "NATS_URL": self.url}
+        environment = {"PATH": os.environ["PATH"], **self._environment(name)}
         deadline = time.monotonic() + _HEALTHY_S
         said = ""
         while time.monotonic() < deadline:

@@ -158,7 +158,7 @@ def _ending_is_in_order(history: Sequence[TaskEvent]) -> Iterator[str]:
         yield f"the ending is out of order: {', '.join(name for name in names if name in ORDER)}"
     if "summarised" in names and "reported" not in names:
         yield "summarised without a report"
-    silence = any(isinstance(event.body, TimedOut) and event.body.timer == "summary" for event in history)
+    silence = any(isinstance(event.body, TimedOut) and event.body.timer in {"summary", "deadline"} for event in history)
     for event in history:
         concludes = event.event == "completed" or (event.event == "failed" and "reported" in names)
         if concludes and _OWN_ID.fullmatch(event.metadata.id) and not ("summarised" in names or silence):

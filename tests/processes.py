@@ -38,6 +38,14 @@ class Services:
             **environment,
         }
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._commands: dict[str, tuple[str, ...]] = {name: ("-m", module) for name, module in MODULES.items()}
+        self._urls: dict[str, str] = {}
+
+    def add(self, name: str, *command: str, url: str = "") -> None:
+        """Another process under this name, or another way to run a service. `url`: its own way to the bus."""
+        self._commands[name] = command or self._commands[name]
+        if url:
+            self._urls[name] = url
 
     def start(self, *names: str, arrange: Callable[[], None] | None = None) -> None:
         """Starts these services, all of them by default. `arrange` runs in each child first, to limit it."""
@@ -51,8 +59,8 @@ class Services:
         for name in names or subjects.SERVICES:
             with self.log(name).open("ab") as log:
                 self._running[name] = subprocess.Popen(
-                    [sys.executable, "-m", MODULES[name]],
-                    env=self._environment,
+                    [sys.executable, *self._commands[name]],
+                    env={**self._environment, "NATS_URL": self._urls.get(name, self._environment["NATS_URL"])},
                     stdout=log,
                     stderr=log,
                     preexec_fn=prepare,
@@ -64,10 +72,20 @@ class Services:
         self._running.pop(name).wait(10)
 
     def terminate(self, name: str) -> int:
-        """SIGTERM; the exit code."""
+        """SIGTERM; the exit code. Raises TimeoutExpired when it takes 20 s: then it is killed."""
         process = self._running.pop(name)
         process.terminate()
-        return process.wait(20)
+        try:
+            return process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)
+            raise
+
+    def pid(self, name: str) -> int:
+        """Its process id; 0 when it does not run."""
+        process = self._running.get(name)
+        return process.pid if process is not None and process.poll() is None else 0
 
     def freeze(self, name: str) -> None:
         """SIGSTOP: alive, connected, does nothing."""

@@ -13,11 +13,13 @@ from services._runtime.embedded import die_with_parent, find_server, free_port
 class NatsServer:
     """One nats-server on loopback with JetStream in `directory`."""
 
-    def __init__(self, directory: Path, *, config: str = "") -> None:
+    def __init__(self, directory: Path, *, config: str = "", port: int = 0, max_store: int = 0) -> None:
+        """`config`: more lines of nats.conf. `max_store`: bytes that its streams may use; 0: no limit."""
         self.directory = directory
-        self.port = free_port()
+        self.port = port or free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
         self._config = config
+        self._limit = f", max_file_store: {max_store}" if max_store else ""
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -25,20 +27,26 @@ class NatsServer:
         """Its process id; 0 when it is not running."""
         return self._process.pid if self._process and self._process.poll() is None else 0
 
-    def start(self) -> None:
-        """Starts it on the same port and store; returns when it greets."""
+    def start(self, *, wait: bool = True) -> None:
+        """Starts it on the same port and store; returns when it greets, unless it is not waited for."""
         self.directory.mkdir(parents=True, exist_ok=True)
         file = self.directory / "nats.conf"
         file.write_text(
-            f'listen: "127.0.0.1:{self.port}"\njetstream {{ store_dir: "{self.directory / "js"}" }}\n'
+            f'listen: "127.0.0.1:{self.port}"\n'
+            f'jetstream {{ store_dir: "{self.directory / "js"}"{self._limit} }}\n'
             f"feature_flags {{ js_ack_fc_v2: false }}\n{self._config}"
         )
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [find_server(), "-c", str(file)], stdout=log, stderr=log, preexec_fn=die_with_parent(signal.SIGKILL)
             )
+        if wait:
+            self.wait()
+
+    def wait(self) -> None:
+        """Returns when it greets. Raises RuntimeError with its log when it ends instead."""
         while not self._greets():
-            if self._process.poll() is not None:
+            if self._process is None or self._process.poll() is not None:
                 raise RuntimeError((self.directory / "log").read_text())
             time.sleep(0.005)
 

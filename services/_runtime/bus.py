@@ -5,6 +5,8 @@ What callers can rely on:
   answer is repeated until `bus_patience_s` is over, and a duplicate counts as stored;
 - compare-and-set is checked before the message id: `WrongSequence` after a lost answer can mean that one's own
   message is there (the journal looks for its id);
+- a server without room is waited for as long as it takes, since it loses nothing, unless the caller is not patient:
+  whoever submits something is told at once;
 - a forbidden subject raises `Forbidden` at once instead of timing out;
 - bodies over `claim_check_bytes` travel through the object store, readers get them back whole.
 
@@ -12,13 +14,14 @@ Left out: consuming (consumer.py), what events mean (contracts/task.py).
 """
 
 import asyncio
+import base64
 import contextlib
 import hashlib
 import json
 import random
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -28,11 +31,11 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.js.api import ObjectInfo
-from nats.js.errors import NotFoundError, ObjectNotFoundError
+from nats.js.errors import NotFoundError
 
-from contracts import subjects
-from contracts.envelope import MSG_ID, Stored
+from contracts import permissions, subjects
+from contracts.envelope import MSG_ID, READ_ANSWER, Stored
+from services._runtime import credentials
 from services._runtime.errors import (
     BusUnavailable,
     Forbidden,
@@ -40,6 +43,7 @@ from services._runtime.errors import (
     Misconfigured,
     NobodyAnswers,
     NoStream,
+    StoreFull,
     TooLarge,
     WrongSequence,
 )
@@ -50,6 +54,7 @@ EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
 CLAIM_CHECK: Final = "mesh-claim-check"
 SCHEDULE: Final = "Nats-Schedule"
 SCHEDULE_TARGET: Final = "Nats-Schedule-Target"
+SCHEDULE_TTL: Final = "Nats-Schedule-TTL"
 
 API_LEVEL: Final = 4
 """JetStream API level of nats-server 2.14: older servers silently ignore schedules and atomic batches."""
@@ -61,9 +66,18 @@ _HEADROOM: Final = 4096
 _OF_THE_ANSWER: Final = {"Nats-Stream", "Nats-Num-Pending", "Nats-Last-Sequence"}
 """Headers of a direct get that are not the message's own."""
 _BATCH: Final = 256
+_REMEMBERED: Final = 4096
+"""Tasks of which it is remembered where they begin."""
+_DUE_KEPT: Final = "1h"
+"""How long what was due is kept beside its copy in TASKS."""
 _RECONNECT_S: Final = 0.5
 _FLUSH_S: Final = 120
 """Seconds. The client drops a connection after three ping intervals (10 s) without an answer."""
+_TWICE: Final = b"\r\nNats-Sequence:"
+_COPIED: Final = "Nats-Sequence-Stored"
+"""Our mark on an answer to a read whose message is itself such an answer, which somebody had sent to a stream."""
+_CHUNK: Final = 128 * 1024
+"""Bytes of a piece in the object store, as its other clients have it."""
 _DENIED = re.compile(r'permissions violation for (publish|subscription) to "?([^"\s]+)"?', re.IGNORECASE)
 
 T = TypeVar("T")
@@ -95,45 +109,127 @@ class _Client(Client):
     greeting is a ValueError: either would end its reconnecting without a word, neither connected nor closed for good.
     """
 
+    def __init__(self, settings: Settings) -> None:
+        """Raises Misconfigured for a key file that holds none."""
+        super().__init__()
+        self._settings = settings
+        self._key = credentials.key_of(settings)
+        self._public_nkey = self._key.public if self._key else None
+
+    def sign(self, nonce: str) -> bytes:
+        """Signs in with the key that is in the file now: one that was changed counts from the next connection on.
+
+        For a seed the library itself would need another one, which has no wheels.
+        """
+        try:
+            self._key = credentials.key_of(self._settings)
+        except Misconfigured as error:  # it may be there again the next time
+            log.warning("bus.key_unreadable", error=str(error))
+        if self._key is None:
+            return b""
+        self._public_nkey = self._key.public
+        return self._key.sign(nonce)
+
+    @property
+    def guarded(self) -> bool:
+        """True when the server asks who somebody is: then it may also forbid."""
+        return bool(self._server_info.get("auth_required"))
+
+    async def _send_ping(self, future: "asyncio.Future[Any] | None" = None) -> None:
+        """The library writes its PING past what waits to be written: a flush would return before the server saw it."""
+        if self.is_connected and self._pending_data_size > 0 and self._transport is not None:
+            waiting, self._pending, self._pending_data_size = self._pending, [], 0
+            self._transport.writelines(waiting)
+        await super()._send_ping(future)
+
+    async def _process_headers(self, headers: Any) -> dict[str, str] | None:
+        """Of a header that comes twice the library keeps the last one: the one before would be lost to the reader.
+
+        Of a block that is none it has no notion: its error would end the connection, and again whenever the message
+        comes again.
+        """
+        try:
+            found = await super()._process_headers(headers)
+        except (ValueError, IndexError) as error:
+            log.warning("bus.headers_unreadable", error=str(error))
+            return {}
+        if found and headers.count(_TWICE) > 1:
+            found[_COPIED] = "1"
+        return found
+
+    def _build_message(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
+    ) -> Msg:
+        """Subjects that are no UTF-8 would end the connection in the same way: they are read with a mark instead."""
+        told = (part.decode(errors="replace").encode() for part in (subject, reply))
+        return super()._build_message(sid, *told, data, headers)
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        """The library would go on in the clear where a server, or somebody before it, says that it has no TLS."""
+        if self.options.get("tls") is not None and not info.get("tls_required"):
+            raise ConnectionRefusedError("MLMESH_TLS_CA is set and the server offers no TLS")
+        await super()._process_info(info, initial_connection=initial_connection)
+
     async def _process_connect_init(self) -> None:
         try:
             await super()._process_connect_init()
+        except OSError:  # a certificate that is not trusted is a ValueError too
+            raise
         except (RuntimeError, ValueError) as error:
             raise ConnectionResetError(f"the connection was lost while it was made: {error}") from error
 
 
-@dataclass(slots=True)
-class _Waiter:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Use:
+    """Somebody who publishes on a subject, or subscribes to it, and must hear when the server forbids it."""
+
     subject: str
-    answer: asyncio.Future[Msg]
+    told: Callable[[Forbidden], None]
 
 
 @dataclass(slots=True)
 class Bus:
     """A connection. Made by `connect`, ended by `close`."""
 
-    client: Client
+    client: "_Client"
     settings: Settings
     service: str
     closed: asyncio.Event
     _inbox: str
-    _waiting: dict[str, _Waiter] = field(default_factory=dict[str, _Waiter])
+    on_reconnect: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+    """Called once the connection was made anew: what core subscriptions missed meanwhile, nobody says again."""
+    _waiting: dict[str, asyncio.Future[Msg]] = field(default_factory=dict[str, "asyncio.Future[Msg]"])
+    _uses: set[_Use] = field(default_factory=set[_Use])
+    _refused: "asyncio.Future[None]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    """Fails when the server refuses the connection itself."""
+    _reading: dict[str, "asyncio.Queue[Msg | Forbidden]"] = field(
+        default_factory=dict[str, "asyncio.Queue[Msg | Forbidden]"]
+    )
     _next: int = 0
+    _firsts: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    """Task -> where it begins, and in which connection that was seen: a new server may have another stream."""
     _flushing: set["asyncio.Task[None]"] = field(default_factory=set["asyncio.Task[None]"])
 
     @classmethod
     async def connect(cls, settings: Settings, service: str, *, url: str = "") -> "Bus":
-        """A connected bus. Raises BusUnavailable without a server in time."""
-        address = url or settings.nats_url
-        client = _Client()
-        bus = cls(client, settings, service, asyncio.Event(), f"_INBOX_{service}.{new_nonce()}")
+        """A connected bus. The key file that the settings name says in whose role.
+
+        Raises: BusUnavailable without a server in time; Misconfigured when the server refuses who asks, and for a key
+        or certificate that cannot be read.
+        """
+        address, tls = url or settings.nats_url, credentials.tls_of(settings)
+        client = _Client(settings)
+        own = permissions.inbox(credentials.role_of(settings, service))
+        bus = cls(client, settings, service, asyncio.Event(), f"{own}.{new_nonce()}")
         try:
             await _within(
                 settings.connect_timeout_s,
                 client.connect(
                     address,
                     name=service,
-                    inbox_prefix=f"_INBOX_{service}".encode(),
+                    inbox_prefix=own.encode(),
+                    signature_cb=client.sign if settings.nkey_file is not None else None,
+                    tls=tls,
                     connect_timeout=2,
                     reconnect_time_wait=_RECONNECT_S,  # pyright: ignore[reportArgumentType] - a float works
                     max_reconnect_attempts=-1,
@@ -141,43 +237,63 @@ class Bus:
                     error_cb=bus._failed,
                     closed_cb=bus._ended,
                     disconnected_cb=_disconnected,
-                    reconnected_cb=_reconnected,
+                    reconnected_cb=bus._reconnected,
                 ),
+                bus._refused,
             )
+            await bus.subscribe(f"{bus._inbox}.*", bus._heard)
         except (TimeoutError, NatsError, OSError) as error:
-            with contextlib.suppress(NatsError, OSError, RuntimeError):
-                await client.close()
+            await _dropped(client)
             raise BusUnavailable(
                 f"no NATS server answers at {address}: start one, or unset NATS_URL to use the embedded server"
             ) from error
-        await client.subscribe(f"{bus._inbox}.*", cb=bus._heard)
+        except Misconfigured:
+            await _dropped(client)
+            raise
         return bus
 
     async def publish(
-        self, subject: str, body: bytes, headers: Mapping[str, str], *, expect: Expect | None = None
+        self,
+        subject: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        expect: Expect | None = None,
+        patient: bool = True,
     ) -> Ack:
         """Stores a message once. `headers` must hold Nats-Msg-Id: it is what makes a retry safe.
 
-        Raises: WrongSequence, TooLarge, Forbidden; BusUnavailable when patience is over: stored or not is unknown.
+        Raises: WrongSequence, TooLarge, Forbidden; StoreFull unless `patient`; BusUnavailable when patience is over:
+        stored or not is unknown.
         """
         if MSG_ID not in headers:
             raise Misconfigured(f"a message on {subject!r} has no {MSG_ID}: a retry could store it twice")
         sent = dict(headers)
         if len(body) > self.settings.claim_check_bytes:
-            body = await self._check_in(body)
+            body = await self._check_in(body, patient=patient)
             sent[CLAIM_CHECK] = "1"
         if expect is not None:
             sent |= {EXPECTED_SEQUENCE: str(expect.seq), EXPECTED_SUBJECT: expect.filter}
-        return await self._patiently(lambda: self._store(subject, body, sent))
+        return await self._patiently(lambda: self._store(subject, body, sent), through_full=patient)
 
     async def send(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> None:
-        """Publishes on core NATS: at most once, nobody may hear it. Raises BusUnavailable, TooLarge."""
+        """Publishes on core NATS: at most once, nobody may hear it. Raises BusUnavailable, TooLarge, Forbidden.
+
+        Where the server has permissions, its word is waited for, since it speaks only to forbid; not for an answer to
+        a request, which whoever was asked may give.
+        """
         self._guard(subject, body, headers or {})
-        try:
-            await self.client.publish(subject, body, headers=dict(headers) if headers else None)
-        except NatsError as error:
-            raise BusUnavailable(f"the bus is away: {error}") from error
-        reraise_cancellation()
+        refused: list[Forbidden] = []
+        with self.using(subject, refused.append):
+            try:
+                await self.client.publish(subject, body, headers=dict(headers) if headers else None)
+            except NatsError as error:
+                raise BusUnavailable(f"the bus is away: {error}") from error
+            reraise_cancellation()
+            if self.client.guarded and not subject.startswith("_INBOX"):
+                await self.flush()
+        if refused:
+            raise refused[0]
 
     async def request(
         self, subject: str, body: bytes, headers: Mapping[str, str] | None = None, *, timeout_s: float
@@ -189,12 +305,23 @@ class Bus:
             raise NobodyAnswers(subject)
         return message
 
-    async def history(self, task: str, *, after: int = 0) -> list[Stored]:
-        """Every stored event of a task with a sequence above `after`, in order, as `read` gives them."""
-        first = after + 1 if after else await self._first_sequence(task)
-        if first == 0:
-            return []
-        return await self.read(subjects.TASKS, subjects.task_history(task), first)
+    async def history(self, task: str, *, after: int = 0, agent: str = "") -> list[Stored]:
+        """Every stored event of a task with a sequence above `after`, in order, as `read` gives them.
+
+        `agent`, whose task it probably is, spares looks at the stream.
+        """
+        everything = subjects.task_history(task)
+        if after:
+            return await self.read(subjects.TASKS, everything, after + 1)
+        known = self._firsts.get(task)
+        if known is not None and known[1] == self.connections:
+            found = await self.read(subjects.TASKS, everything, known[0])
+            if found:  # a place that is remembered may be one in a stream that is no more
+                return found
+        newest, first = await self._looked(task, agent)
+        if len(newest) == 1 and newest[0].seq == first:
+            return [await self.readable(newest[0])]
+        return await self.read(subjects.TASKS, everything, first) if first else []
 
     async def news(self, task: str, *, after: int) -> list[Stored]:
         """What was written above `after`, once a compare-and-set that expected `after` was refused.
@@ -215,10 +342,36 @@ class Bus:
         """Messages of a stream from sequence `first` on, by batched direct get; bodies as `readable` gives them."""
         return [await self.readable(stored) for stored in await self._read(stream, subject_filter, first)]
 
+    async def pages(
+        self, stream: str, subject_filter: str, *, first: int = 1, since: datetime | None = None
+    ) -> AsyncGenerator[list[Stored]]:
+        """Messages of a stream, some hundred at a time and bodies as they are stored: for what is too much to hold.
+
+        From sequence `first` on, or from the time `since`.
+        """
+        start: dict[str, Any] = {"seq": first} if since is None else {"start_time": since.isoformat()}
+        while True:
+            wanted = {**start, "next_by_subj": subject_filter, "batch": _BATCH}
+            batch, pending = await self._patiently(partial(self._batch, stream, wanted))
+            if batch:
+                yield batch
+            if not pending or not batch:
+                return
+            start = {"seq": batch[-1].seq + 1}
+
     async def get(self, stream: str, seq: int) -> Stored | None:
         """One stored message, its body as `readable` gives it, or None when it is gone."""
         answer = await self._patiently(lambda: self._direct(stream, {"seq": seq}))
         return None if answer is None else await self.readable(_stored(stream, answer))
+
+    async def newest(self, stream: str, subject: str) -> Stored | None:
+        """The newest message on a subject, its body as it is stored, or None when there is none."""
+        answer = await self._patiently(lambda: self._direct(stream, {"last_by_subj": subject}))
+        return None if answer is None else _stored(stream, answer)
+
+    async def delete(self, stream: str, seq: int) -> None:
+        """Removes a stored message; one that is gone already is no error."""
+        await self._patiently(lambda: self._delete(stream, seq))
 
     async def subjects_of(self, stream: str, subject_filter: str) -> dict[str, int]:
         """Subject -> number of stored messages. Makes no consumer. Raises NoStream."""
@@ -235,22 +388,36 @@ class Bus:
                 return found
 
     async def schedule(
-        self, task: str, name: str, at: datetime, *, target: str, body: bytes, headers: Mapping[str, str]
+        self, task: str, name: str, at: datetime, *, agent: str, body: bytes, headers: Mapping[str, str]
     ) -> None:
-        """A message that the server publishes on `target` at `at`; the same name again replaces it.
+        """A `timeout` that the server publishes on the task at `at`; the same name again replaces it.
 
         Schedules are of whole seconds: it is never early, at most a second late.
         """
-        due = (at + timedelta(microseconds=999_999)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        await self.publish(
-            subjects.timer(task, name), body, {**headers, SCHEDULE: f"@at {due}", SCHEDULE_TARGET: target}
-        )
+        moment = (at + timedelta(microseconds=999_999)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        when = {SCHEDULE: f"@at {moment}", SCHEDULE_TARGET: subjects.due(task, name, agent), SCHEDULE_TTL: _DUE_KEPT}
+        await self.publish(subjects.timer(task, name, agent), body, {**headers, **when})
+
+    async def unschedule(self, task: str) -> None:
+        """Takes back the timers of a task that are not due yet. Raises what `api` raises."""
+        await self.api(f"STREAM.PURGE.{subjects.TIMERS}", {"filter": subjects.timers(task)})
 
     async def subscribe(
         self, subject: str, heard: Callable[[Msg], Awaitable[None]], *, queue: str = ""
     ) -> Callable[[], Awaitable[None]]:
-        """A core subscription; returns how to end it. Callbacks run one after the other: they must be short."""
-        subscription = await self.client.subscribe(subject, queue=queue, cb=heard)
+        """A core subscription; returns how to end it. Callbacks run one after the other: they must be short.
+
+        Raises Forbidden.
+        """
+        refused: list[Forbidden] = []
+        with self.using(subject, refused.append):
+            subscription = await self.client.subscribe(subject, queue=queue, cb=heard)
+            if self.client.guarded:
+                await self.flush()
+        if refused:
+            with contextlib.suppress(NatsError):
+                await subscription.unsubscribe()
+            raise refused[0]
 
         async def end() -> None:
             if not self.client.is_closed:
@@ -295,6 +462,12 @@ class Bus:
         return self.client.stats["reconnects"]
 
     @property
+    def address(self) -> str:
+        """Where the server is, without what else a URL may hold."""
+        found = self.client.connected_url
+        return f"{found.scheme}://{found.hostname}:{found.port}" if found else "no server"
+
+    @property
     def version(self) -> str:
         """The server's version, such as 2.14.0."""
         found = self.client.connected_server_version
@@ -323,15 +496,16 @@ class Bus:
         """A request on our own inbox: a refusal by the server's permissions ends it at once."""
         self._next += 1
         token = str(self._next)
-        waiter = _Waiter(subject, asyncio.get_running_loop().create_future())
-        self._waiting[token] = waiter
+        answer: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        self._waiting[token] = answer
         try:
-            async with asyncio.timeout(timeout_s):
-                await self.client.publish(
-                    subject, body, reply=f"{self._inbox}.{token}", headers=dict(headers) if headers else None
-                )
-                reraise_cancellation()
-                return await waiter.answer
+            with self.using(subject, partial(_refuse, answer)):
+                async with asyncio.timeout(timeout_s):
+                    await self.client.publish(
+                        subject, body, reply=f"{self._inbox}.{token}", headers=dict(headers) if headers else None
+                    )
+                    reraise_cancellation()
+                    return await answer
         except TimeoutError as error:
             raise BusUnavailable(f"no answer on {subject!r} within {timeout_s:g} s") from error
         except NatsError as error:
@@ -339,20 +513,33 @@ class Bus:
         finally:
             del self._waiting[token]
 
-    async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Repeats an attempt that found the bus away, with full jitter, until patience is over."""
+    async def _patiently(self, attempt: Callable[[], Awaitable[T]], *, through_full: bool = True) -> T:
+        """Repeats an attempt that found the bus away, with full jitter, until patience is over.
+
+        A server without room has answered: with `through_full` it is asked again until it has some, else never.
+        """
         loop = asyncio.get_running_loop()
         until = loop.time() + self.settings.bus_patience_s
         tries = 0
         while True:
             try:
                 return await attempt()
-            except BusUnavailable:
+            except BusUnavailable as error:
                 tries += 1
                 pause = random.uniform(0.02, min(2.0, 0.1 * 2**tries))  # noqa: S311 - jitter
+                if isinstance(error, StoreFull):
+                    if not through_full:
+                        raise
+                    until = self._wait_for_room(error, tries)
                 if self.closed.is_set() or loop.time() + pause > until:
                     raise
                 await asyncio.sleep(pause)
+
+    def _wait_for_room(self, full: StoreFull, tries: int) -> float:
+        """Until when a message that met a full store is tried again: patience begins anew with each such answer."""
+        if tries & (tries - 1) == 0:  # 1, 2, 4, 8 ...: a day without room is a dozen lines
+            log.warning("bus.no_room", subject=full.subject, tries=tries, error=str(full))
+        return asyncio.get_running_loop().time() + self.settings.bus_patience_s
 
     async def _api(self, call: str, body: Mapping[str, Any]) -> dict[str, Any]:
         message = await self._call(f"$JS.API.{call}", json.dumps(body).encode(), {}, self.settings.publish_timeout_s)
@@ -363,21 +550,51 @@ class Bus:
             raise _api_error(call, answer["error"])
         return answer
 
-    async def _first_sequence(self, task: str) -> int:
-        """Where a task's history begins; 0 when there is none.
+    async def first_sequence(self, task: str, *, agent: str = "") -> int:
+        """Where a task's history begins, the first `submitted`; 0 when there is none."""
+        known = self._firsts.get(task)
+        if known is not None and known[1] == self.connections:
+            return known[0]
+        return (await self._looked(task, agent))[1]
 
-        A literal subject is found through the stream's index, a scan for the task's wildcard from sequence 1
-        is not: the first event is the first `submitted`, whoever it was addressed to.
+    async def _looked(self, task: str, agent: str) -> tuple[list[Stored], int]:
+        """The newest event of each kind, and where the history begins: at the first `submitted`, to whomever.
+
+        A literal subject is found through the stream's index, a scan for the task's wildcard from sequence 1 is not.
+        So the places of an agent's first and of all newest events are looked up at the same time.
         """
-        wanted = {"multi_last": [subjects.task_events_named(task, "submitted")], "batch": _BATCH}
-        last, _ = await self._patiently(lambda: self._batch(subjects.TASKS, wanted))
-        found = [await self._first_on(subjects.TASKS, stored.subject) for stored in last]
-        return min((seq for seq in found if seq), default=0)
+        wanted = {"multi_last": [subjects.task_history(task)], "batch": _BATCH}
+        guess = subjects.task_event(task, "submitted", agent or "-")
+        (newest, _), guessed = await asyncio.gather(
+            self._patiently(lambda: self._batch(subjects.TASKS, wanted)), self._first_on(subjects.TASKS, guess)
+        )
+        begun = {stored.subject for stored in newest if stored.subject.split(".")[3] == "submitted"} - {guess}
+        firsts = [guessed, *[await self._first_on(subjects.TASKS, subject) for subject in begun]]
+        first = min((seq for seq in firsts if seq), default=0)
+        self._remember(task, first)
+        return newest, first
+
+    def _remember(self, task: str, first: int) -> None:
+        self._firsts.pop(task, None)
+        if first:
+            self._firsts[task] = (first, self.connections)
+        if len(self._firsts) > _REMEMBERED:
+            del self._firsts[next(iter(self._firsts))]
 
     async def _first_on(self, stream: str, subject: str) -> int:
         """Sequence of the first message on a literal subject; 0 when there is none."""
         answer = await self._patiently(lambda: self._direct(stream, {"seq": 1, "next_by_subj": subject}))
         return int((answer.headers or {})["Nats-Sequence"]) if answer is not None else 0
+
+    async def _delete(self, stream: str, seq: int) -> None:
+        """The server calls it a failure, of one kind or another, when there is nothing (any more)."""
+        if await self._direct(stream, {"seq": seq}) is None:
+            return
+        try:
+            await self._api(f"STREAM.MSG.DELETE.{stream}", {"seq": seq})
+        except Misconfigured:
+            if await self._direct(stream, {"seq": seq}) is not None:
+                raise
 
     async def _direct(self, stream: str, wanted: Mapping[str, Any]) -> Msg | None:
         message = await self._call(
@@ -391,40 +608,32 @@ class Bus:
 
     async def _read(self, stream: str, subject_filter: str, first: int) -> list[Stored]:
         """As `read`, bodies as they are stored."""
-        found: list[Stored] = []
-        while True:
-            start = found[-1].seq + 1 if found else first
-            wanted = {"seq": start, "next_by_subj": subject_filter, "batch": _BATCH}
-            batch, pending = await self._patiently(partial(self._batch, stream, wanted))
-            found.extend(batch)
-            if not pending or not batch:
-                return found
+        return [stored async for page in self.pages(stream, subject_filter, first=first) for stored in page]
 
     async def _batch(self, stream: str, wanted: Mapping[str, Any]) -> tuple[list[Stored], int]:
         """One batch of messages, as they are stored, and how many are left after it."""
-        if not self.client.is_connected:
-            raise BusUnavailable("the bus is away")  # the client would forget to take the subscription back
         self._next += 1
-        queue: asyncio.Queue[Msg] = asyncio.Queue()
-        inbox = f"{self._inbox}.batch.{self._next}"
-        subscription = await self.client.subscribe(inbox, cb=queue.put)
+        token, call = str(self._next), f"$JS.API.DIRECT.GET.{stream}"
+        queue = self._reading[token] = asyncio.Queue[Msg | Forbidden]()
         try:
-            async with asyncio.timeout(self.settings.publish_timeout_s):
-                await self.client.publish(f"$JS.API.DIRECT.GET.{stream}", json.dumps(wanted).encode(), reply=inbox)
-                reraise_cancellation()
-                return await self._collect(stream, queue)
+            with self.using(call, queue.put_nowait):
+                async with asyncio.timeout(self.settings.publish_timeout_s):
+                    await self.client.publish(call, json.dumps(wanted).encode(), reply=f"{self._inbox}.{token}")
+                    reraise_cancellation()
+                    return await self._collect(stream, queue)
         except TimeoutError as error:
             raise BusUnavailable(f"stream {stream} was not read in time") from error
         except NatsError as error:
             raise BusUnavailable(f"the bus is away: {error}") from error
         finally:
-            with contextlib.suppress(NatsError):
-                await subscription.unsubscribe()
+            del self._reading[token]
 
-    async def _collect(self, stream: str, queue: "asyncio.Queue[Msg]") -> tuple[list[Stored], int]:
+    async def _collect(self, stream: str, queue: "asyncio.Queue[Msg | Forbidden]") -> tuple[list[Stored], int]:
         found: list[Stored] = []
         while True:
             message = await queue.get()
+            if isinstance(message, Forbidden):
+                raise message
             if _is_stored(message):
                 found.append(_stored(stream, message))
             elif (message.headers or {}).get("Status") in {"204", "404"}:
@@ -432,18 +641,12 @@ class Bus:
             else:
                 raise BusUnavailable(f"stream {stream} cannot be read: {_description(message)}")
 
-    async def _check_in(self, body: bytes) -> bytes:
+    async def _check_in(self, body: bytes, *, patient: bool) -> bytes:
         """Puts a large body into the object store under its digest; returns the claim check."""
         digest = hashlib.sha256(body).hexdigest()
 
-        async def put() -> None:
-            store = await self.client.jetstream().object_store(subjects.PAYLOADS_BUCKET)
-            try:
-                await store.get_info(digest)
-            except ObjectNotFoundError:
-                await store.put(digest, body)
-
-        await self._patiently(lambda: _typed(put))
+        if await self._payload(digest) is None:
+            await self._put(digest, body, patient=patient)
         claim = {"bucket": subjects.PAYLOADS_BUCKET, "name": digest, "digest": f"sha256:{digest}", "size": len(body)}
         return json.dumps(claim, separators=(",", ":")).encode()
 
@@ -451,40 +654,81 @@ class Bus:
         try:
             wanted = json.loads(claim)
             bucket, name, digest = str(wanted["bucket"]), str(wanted["name"]), str(wanted["digest"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise Malformed(f"not a claim check {{bucket, name, digest, size}}: {error}") from error
         if bucket != subjects.PAYLOADS_BUCKET:
             raise Malformed(f"bucket {bucket!r} of a claim check is not {subjects.PAYLOADS_BUCKET!r}")
 
-        async def look() -> ObjectInfo:
-            return await (await self.client.jetstream().object_store(bucket)).get_info(name)
-
-        try:
-            about = await self._patiently(lambda: _typed(look))
-        except (ObjectNotFoundError, NotFoundError) as error:
-            raise Malformed(f"the payload {name!r} of a claim check is not in bucket {bucket!r}") from error
-        # Not by the store's own `get`: it waits for ever for chunks that are gone.
-        chunks = await self._read(f"OBJ_{bucket}", f"$O.{bucket}.C.{about.nuid}", 1)
+        about = await self._payload(name)
+        if about is None:
+            raise Malformed(f"the payload {name!r} of a claim check is not in bucket {bucket!r}")
+        chunks = await self._read(f"OBJ_{bucket}", f"$O.{bucket}.C.{about['nuid']}", 1)
         body = b"".join(chunk.data for chunk in chunks)
         if digest != f"sha256:{hashlib.sha256(body).hexdigest()}":
             raise Malformed(f"the payload {name!r} is not what its claim check says: digests differ")
         return body
 
+    async def _put(self, name: str, body: bytes, *, patient: bool) -> None:
+        """Stores an object as NATS object stores hold them, in pieces and then its meta message.
+
+        Not by the library, whose way asks for the stream's configuration and for the right to purge it.
+        """
+        bucket, nuid = subjects.PAYLOADS_BUCKET, new_nonce()
+        pieces = [body[start : start + _CHUNK] for start in range(0, len(body), _CHUNK)]
+        about = {
+            "name": name,
+            "bucket": bucket,
+            "nuid": nuid,
+            "size": len(body),
+            "chunks": len(pieces),
+            "digest": f"SHA-256={base64.urlsafe_b64encode(hashlib.sha256(body).digest()).decode()}",
+            "mtime": datetime.now(UTC).isoformat(),
+            "options": {"max_chunk_size": _CHUNK},
+        }
+        parts = [(f"$O.{bucket}.C.{nuid}", piece, {MSG_ID: f"{nuid}/{n}"}) for n, piece in enumerate(pieces)]
+        last = (_meta_subject(bucket, name), json.dumps(about).encode(), {MSG_ID: f"{nuid}/meta", "Nats-Rollup": "sub"})
+        for part in (*parts, last):
+            await self._patiently(partial(self._store, *part), through_full=patient)
+
+    async def _payload(self, name: str) -> dict[str, Any] | None:
+        """The meta message of an object; None when there is no such object."""
+        bucket = subjects.PAYLOADS_BUCKET
+        wanted = {"last_by_subj": _meta_subject(bucket, name)}
+        answer = await self._patiently(lambda: self._direct(f"OBJ_{bucket}", wanted))
+        about: dict[str, Any] | None = json.loads(answer.data) if answer is not None else None
+        return None if about is None or about.get("deleted") else about
+
+    @contextlib.contextmanager
+    def using(self, subject: str, told: Callable[[Forbidden], None]) -> Generator[None]:
+        """While the block runs, `told` hears when the server forbids this process a subject that it uses."""
+        use = _Use(subject, told)
+        self._uses.add(use)
+        try:
+            yield
+        finally:
+            self._uses.discard(use)
+
     async def _failed(self, error: Exception) -> None:
-        """The server's asynchronous errors: the only place where it says that a subject is forbidden."""
-        log.warning("bus.error", error=str(error) or type(error).__name__)
-        denied = _DENIED.search(str(error))
-        if denied is None:
-            return
-        action = "publish on" if denied.group(1).lower() == "publish" else "subscribe to"
-        for waiter in self._waiting.values():
-            if waiter.subject.lower() == denied.group(2).lower() and not waiter.answer.done():
-                waiter.answer.set_exception(Forbidden(action=action, subject=waiter.subject))
+        """The server's asynchronous errors: the only place where it says that something is forbidden."""
+        text = str(error) or type(error).__name__
+        log.warning("bus.error", error=text)
+        denied = _DENIED.search(text)
+        if denied is not None:
+            action = "publish on" if denied.group(1).lower() == "publish" else "subscribe to"
+            for use in tuple(self._uses):
+                if use.subject.lower() == denied.group(2).lower():
+                    use.told(Forbidden(action=action, subject=use.subject))
+        elif not self._refused.done() and (why := credentials.refusal(error)):
+            self._refused.set_exception(Misconfigured(why))
+            self._refused.exception()  # seen: once connected, nobody looks here
 
     async def _heard(self, message: Msg) -> None:
-        waiter = self._waiting.get(message.subject.rsplit(".", 1)[1])
-        if waiter is not None and not waiter.answer.done():
-            waiter.answer.set_result(message)
+        token = message.subject.rsplit(".", 1)[1]
+        answer = self._waiting.get(token)
+        if answer is not None and not answer.done():
+            answer.set_result(message)
+        elif token in self._reading:
+            self._reading[token].put_nowait(message)
 
     def _flushed(self, flushing: "asyncio.Task[None]") -> None:
         self._flushing.discard(flushing)
@@ -497,6 +741,11 @@ class Bus:
         if size > limit:
             raise TooLarge(subject=subject, size=size, limit=limit)
 
+    async def _reconnected(self) -> None:
+        log.info("bus.reconnected")
+        for told in self.on_reconnect:
+            told()
+
     async def _ended(self) -> None:
         """The client gave up for good: the process must end, something outside starts it again."""
         self.closed.set()
@@ -508,7 +757,7 @@ async def check_level(bus: Bus) -> None:
         about = await bus.api("INFO", {})
     except BusUnavailable as error:
         raise Misconfigured(
-            f"JetStream is not available at {bus.client.connected_url}: start nats-server with -js ({error})"
+            f"JetStream is not available at {bus.address}: start nats-server with -js ({error})"
         ) from error
     api: dict[str, Any] = about.get("api") or {}
     level = int(api.get("level", 0))
@@ -523,20 +772,27 @@ async def _disconnected() -> None:
     log.warning("bus.disconnected")
 
 
-async def _reconnected() -> None:
-    log.info("bus.reconnected")
-
-
 def new_nonce() -> str:
     """Letters and digits that no other connection has."""
     return secrets.token_hex(8)
 
 
-async def _within(limit_s: float, connecting: Coroutine[Any, Any, None]) -> None:
-    """Raises TimeoutError when it takes longer. A cancellation that meets a lost connection is swallowed: ask again."""
+async def _dropped(client: Client) -> None:
+    """Closes a client that is of no use, whatever state it is in."""
+    with contextlib.suppress(NatsError, OSError, RuntimeError):
+        await client.close()
+
+
+async def _within(limit_s: float, connecting: Coroutine[Any, Any, None], refused: "asyncio.Future[None]") -> None:
+    """Raises TimeoutError when it takes longer, and what `refused` holds as soon as it does.
+
+    A cancellation that meets a lost connection is swallowed: ask again.
+    """
     task = asyncio.create_task(connecting)
     try:
-        await asyncio.wait({task}, timeout=limit_s)
+        await asyncio.wait({task, refused}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+        if refused.done():
+            refused.result()
         if not task.done():
             raise TimeoutError
         task.result()
@@ -546,16 +802,6 @@ async def _within(limit_s: float, connecting: Coroutine[Any, Any, None]) -> None
             await asyncio.wait({task}, timeout=0.1)
 
 
-async def _typed(call: Callable[[], Awaitable[T]]) -> T:
-    """Runs a call of the client library; its connection errors become ours."""
-    try:
-        return await call()
-    except (ObjectNotFoundError, NotFoundError):
-        raise
-    except (NatsError, TimeoutError, OSError) as error:
-        raise BusUnavailable(f"the bus is away: {error or type(error).__name__}") from error
-
-
 def reraise_cancellation() -> None:
     """The client swallows a cancellation under back-pressure: ask the task itself."""
     task = asyncio.current_task()
@@ -563,11 +809,22 @@ def reraise_cancellation() -> None:
         raise asyncio.CancelledError
 
 
+def _refuse(answer: "asyncio.Future[Msg]", forbidden: Forbidden) -> None:
+    if not answer.done():
+        answer.set_exception(forbidden)
+
+
+def _meta_subject(bucket: str, name: str) -> str:
+    return f"$O.{bucket}.M.{base64.urlsafe_b64encode(name.encode()).decode()}"
+
+
 def _publish_error(subject: str, error: Mapping[str, Any]) -> Exception:
     code, text = int(error.get("err_code", 0)), str(error.get("description", ""))
     if code in _WRONG_SEQUENCE:
         return WrongSequence(f"{subject}: {text}")
-    if code in _STORE_FULL or int(error.get("code", 0)) >= 500:
+    if code in _STORE_FULL:
+        return StoreFull(subject, text)
+    if int(error.get("code", 0)) >= 500:
         return BusUnavailable(f"the stream cannot store {subject!r} now: {text}")
     return Misconfigured(f"the stream refuses {subject!r}: {text} (error {code})")
 
@@ -583,7 +840,7 @@ def _api_error(call: str, error: Mapping[str, Any]) -> Exception:
 
 def _is_stored(message: Msg) -> bool:
     """True for a message out of a stream. Its publisher may have given it any header, `Status` too."""
-    return "Nats-Sequence" in (message.headers or {})
+    return READ_ANSWER in (message.headers or {})
 
 
 def _description(message: Msg) -> str:
@@ -593,9 +850,12 @@ def _description(message: Msg) -> str:
 
 def _stored(stream: str, message: Msg) -> Stored:
     headers = dict(message.headers or {})
+    seq = int(headers.pop(READ_ANSWER))
+    if headers.pop(_COPIED, ""):
+        headers[READ_ANSWER] = str(seq)  # as a consumer's delivery shows it: a reader must know
     return Stored(
         stream=stream,
-        seq=int(headers.pop("Nats-Sequence")),
+        seq=seq,
         subject=headers.pop("Nats-Subject"),
         time=moment(headers.pop("Nats-Time-Stamp")),
         headers={name: value for name, value in headers.items() if name not in _OF_THE_ANSWER},

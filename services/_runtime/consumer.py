@@ -22,8 +22,8 @@ from nats.errors import Error as NatsError
 from nats.js.errors import NotFoundError
 
 from contracts.envelope import Stored
-from services._runtime.bus import Bus, reraise_cancellation
-from services._runtime.errors import BusUnavailable
+from services._runtime.bus import Bus, new_nonce, reraise_cancellation
+from services._runtime.errors import BusUnavailable, Forbidden
 
 _EXPIRES_S: Final = 30.0
 _PAUSE_S: Final = {"408": 0.0, "409": 0.1}
@@ -86,7 +86,9 @@ class PullConsumer:
     stream: str
     durable: str
     slots: int = 64
-    _queue: "asyncio.Queue[Delivery | None]" = field(default_factory=asyncio.Queue[Delivery | None])
+    _queue: "asyncio.Queue[Delivery | Forbidden | None]" = field(
+        default_factory=asyncio.Queue["Delivery | Forbidden | None"]
+    )
     _out: int = 0
     _credit: int = 0
     _pull: int = 0
@@ -94,23 +96,36 @@ class PullConsumer:
     _inbox: str = ""
 
     @property
+    def name(self) -> str:
+        """What people know it by."""
+        return f"{self.stream}/{self.durable}"
+
+    @property
+    def silent_s(self) -> float:
+        """How long nothing was heard although something was asked for: the server says at least its heartbeats."""
+        return asyncio.get_running_loop().time() - self._heard_at
+
+    @property
     def deaf(self) -> bool:
         """True when two heartbeats were missed."""
-        silent = asyncio.get_running_loop().time() - self._heard_at
-        return silent > 2 * self.bus.settings.heartbeat_s + 1
+        return self.silent_s > deaf_after_s(self.bus)
 
     async def run(self, stop: asyncio.Event) -> AsyncGenerator[Delivery]:
-        """Deliveries until `stop` is set."""
+        """Deliveries until `stop` is set. Raises Forbidden when this process may not pull from the durable."""
+        self._heard_at = asyncio.get_running_loop().time()
         self._inbox = self.bus.client.new_inbox()
         end = await self.bus.subscribe(f"{self._inbox}.*", self._hear)
         watch = asyncio.create_task(self._watch())
         stopping = asyncio.create_task(self._end_after(stop))
         try:
-            await self._ask()
-            while (delivery := await self._queue.get()) is not None and not stop.is_set():
-                self._out += 1
-                yield delivery
-            if delivery is not None:
+            with self.bus.using(self._call, self._queue.put_nowait):
+                await self._ask()
+                while (delivery := await self._queue.get()) is not None and not stop.is_set():
+                    if isinstance(delivery, Forbidden):
+                        raise delivery
+                    self._out += 1
+                    yield delivery
+            if isinstance(delivery, Delivery):
                 await delivery.nak()
         finally:
             watch.cancel()
@@ -132,11 +147,25 @@ class PullConsumer:
         """What was delivered but not begun goes to another executor at once."""
         while not self._queue.empty():
             left = self._queue.get_nowait()
-            if left is not None:
+            if isinstance(left, Delivery):
                 await left.nak()
 
+    @property
+    def _call(self) -> str:
+        return f"$JS.API.CONSUMER.MSG.NEXT.{self.stream}.{self.durable}"
+
+    @property
+    def full(self) -> bool:
+        """True while no more is asked for: what waits in the stream waits for its turn."""
+        return self._room <= 0
+
+    @property
+    def _room(self) -> int:
+        """How many more deliveries may be out."""
+        return self.slots - self._out - self._queue.qsize()
+
     async def _ask(self) -> None:
-        credit = self.slots - self._out - self._queue.qsize()
+        credit = self._room
         if credit <= 0:
             self._credit = 0
             return
@@ -148,11 +177,7 @@ class PullConsumer:
             "idle_heartbeat": int(self.bus.settings.heartbeat_s * 1e9),
         }
         with contextlib.suppress(NatsError):
-            await self.bus.client.publish(
-                f"$JS.API.CONSUMER.MSG.NEXT.{self.stream}.{self.durable}",
-                json.dumps(wanted).encode(),
-                reply=f"{self._inbox}.{self._pull}",
-            )
+            await self.bus.client.publish(self._call, json.dumps(wanted).encode(), reply=f"{self._inbox}.{self._pull}")
 
     async def _hear(self, message: Msg) -> None:
         if not message.reply:  # a stored message may have any header, but only it has where to acknowledge
@@ -182,8 +207,8 @@ class PullConsumer:
         asked_at = loop.time()
         while True:
             await asyncio.sleep(self.bus.settings.heartbeat_s / 2)
-            if self._credit <= 0:
-                self._heard_at = loop.time()  # nothing was asked for: silence says nothing
+            if self.full:
+                self._heard_at = loop.time()  # nothing is asked for: silence says nothing
                 continue
             quiet_since = max(self._heard_at, asked_at)
             if self.bus.client.is_connected and loop.time() - quiet_since > 2 * self.bus.settings.heartbeat_s:
@@ -205,17 +230,31 @@ class OrderedConsumer:
     live: bool = False
     """True when everything that was stored at the start has been given."""
     _pulls: PullConsumer | None = None
+    _begun_at: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """What people know it by."""
+        return f"{self.stream}/{self.subject_filter}"
+
+    @property
+    def silent_s(self) -> float:
+        """As of a PullConsumer; since it was begun as long as nothing was heard at all."""
+        if self._pulls is not None:
+            return self._pulls.silent_s
+        return asyncio.get_running_loop().time() - self._begun_at
 
     @property
     def deaf(self) -> bool:
-        """True when two heartbeats were missed."""
-        return self._pulls is None or self._pulls.deaf
+        """True when two heartbeats were missed, and before there is anything to hear."""
+        return self._pulls is None or self.silent_s > deaf_after_s(self.bus)
 
     async def run(self, stop: asyncio.Event) -> AsyncGenerator[Stored]:
         """Messages until `stop` is set; a consumer that the server lost is made anew after the last one seen.
 
         Bodies as `Bus.readable` gives them. Raises BusUnavailable when the connection is closed for good.
         """
+        self._begun_at = asyncio.get_running_loop().time()
         while not stop.is_set():
             name = ""
             try:
@@ -275,7 +314,10 @@ class OrderedConsumer:
             await self.bus.api(f"CONSUMER.INFO.{self.stream}.{name}", {})
 
     async def _create(self) -> str:
+        """Name and filter stand in the call, where the server checks them: permissions can speak of both."""
+        name = f"{self.bus.service}-{new_nonce()}"
         config: dict[str, Any] = {
+            "name": name,
             "deliver_policy": "by_start_sequence",
             "opt_start_seq": self.after + 1,
             "ack_policy": "none",
@@ -286,14 +328,29 @@ class OrderedConsumer:
             "filter_subject": self.subject_filter,
         }
         made = await self.bus.api(
-            f"CONSUMER.CREATE.{self.stream}", {"stream_name": self.stream, "config": config, "action": ""}
+            f"CONSUMER.CREATE.{self.stream}.{name}.{self.subject_filter}",
+            {"stream_name": self.stream, "config": config, "action": ""},
         )
         self.live = self.live or not made.get("num_pending")
-        return str(made["name"])
+        return name
 
     async def _delete(self, name: str) -> None:
         with contextlib.suppress(NotFoundError, BusUnavailable, NatsError):
             await self.bus.client.publish(f"$JS.API.CONSUMER.DELETE.{self.stream}.{name}", b"")
+
+
+def deaf_after_s(bus: Bus) -> float:
+    """After so much silence somebody who should hear something at each heartbeat is deaf: two of them were missed."""
+    return 2 * bus.settings.heartbeat_s + 1
+
+
+async def last_active(bus: Bus, stream: str, durable: str) -> str:
+    """When the server last gave a message of the durable to anybody, RFC 3339; empty: never, or it is not there."""
+    try:
+        about = await bus.api(f"CONSUMER.INFO.{stream}.{durable}", {})
+    except NotFoundError:
+        return ""
+    return str(about["delivered"].get("last_active", ""))
 
 
 async def unless_stopped(stop: asyncio.Event, work: Awaitable[T]) -> T | None:

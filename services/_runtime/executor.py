@@ -49,6 +49,7 @@ class Executor:
                     await bus.subscribe(subjects.events_named(event, agent), self._heard)
                 await bus.flush()
                 self._listening.add(agent)
+                bus.on_reconnect.append(self._look_everywhere)
 
     def attend(self, task: str, claim_id: str) -> asyncio.Event:
         """An event that is set whenever others write about the task, until `leave`; the claim's own echo is none."""
@@ -86,6 +87,11 @@ class Executor:
         """A doorbell rang for a task that is held already: unlike a hint it is not lost, and timers ring it too."""
         for hint in self._hints.get(task, {}).values():
             hint.set()
+
+    def _look_everywhere(self) -> None:
+        """Hints may have been lost with the connection."""
+        for task in self._hints:
+            self.look(task)
 
     async def _heard(self, message: Msg) -> None:
         hints = self._hints.get(message.subject.split(".")[2])

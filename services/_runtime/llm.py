@@ -9,8 +9,9 @@ Left out: tools and conversations. A call is one system prompt, one prompt, one 
 """
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -137,7 +138,9 @@ class Patience:
     base_delay_s: float = 0.5
     """Doubles with each attempt, with full jitter."""
     timeout_s: float = 20.0
-    """For a whole `write`, retries included."""
+    """For a whole `write` from when it has a place, retries included."""
+    queue_s: float = 5.0
+    """How long a `write` waits for a place; together less than whoever asked has patience for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,15 +223,30 @@ class Claude:
     async def write(self, *, system: str, prompt: str, output: type[Output]) -> Output:
         """The model's answer as `output`; cancelling closes the socket.
 
-        Raises: BudgetExceeded before a call that does not fit; Transient when the API stayed unavailable;
-        Permanent for a refused request, a refusal or a cut answer; Misconfigured for a wrong key or model.
+        Raises: BudgetExceeded before a call that does not fit; Transient when the API stayed unavailable, or no place
+        was free; Permanent for a refused request, a refusal or a cut answer; Misconfigured for a wrong key or model.
         """
+        turn = await self._prepare(redact(system), redact(prompt), output)
+        async with self._place():
+            try:
+                async with asyncio.timeout(self._patience.timeout_s):
+                    return await self._try(turn, output)
+            except TimeoutError as error:
+                raise Transient(f"{self._model.id} did not answer within {self._patience.timeout_s:g} s") from error
+
+    @contextlib.asynccontextmanager
+    async def _place(self) -> AsyncGenerator[None]:
+        """One of the calls at a time. Whoever waits too long is told before a call is made, not in the middle of it."""
+        places = self._connection.places
         try:
-            async with asyncio.timeout(self._patience.timeout_s):
-                turn = await self._prepare(redact(system), redact(prompt), output)
-                return await self._try(turn, output)
+            async with asyncio.timeout(self._patience.queue_s):
+                await places.acquire()
         except TimeoutError as error:
-            raise Transient(f"{self._model.id} did not answer within {self._patience.timeout_s:g} s") from error
+            raise Transient(f"{self._model.id} was busy with other calls for {self._patience.queue_s:g} s") from error
+        try:
+            yield
+        finally:
+            places.release()
 
     async def _prepare(self, system: str, prompt: str, output: type[BaseModel]) -> _Turn:
         await self._connection.client()
@@ -241,8 +259,7 @@ class Claude:
     async def _try(self, turn: _Turn, output: type[Output]) -> Output:
         for attempt in range(1, self._patience.attempts + 1):
             try:
-                async with self._connection.places:
-                    return _parsed(await self._call(turn), output)
+                return _parsed(await self._call(turn), output)
             except LlmUnavailable as error:
                 too_long = (error.retry_after_s or 0) > self._patience.timeout_s
                 if too_long or attempt == self._patience.attempts:

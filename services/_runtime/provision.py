@@ -1,43 +1,97 @@
 """Makes the streams, durables and buckets of the mesh; the only place that does. Running it again changes nothing.
 
+On an open bus every service makes what is missing. Where services have keys, none of them may: `mlmesh provision`
+does it in the provisioner's role, and they wait for it.
+
 Source of the shapes: contracts/subjects.py. `WORK` has no subjects of its own: the server fills it from TASKS
-by subject transforms, so that an event and its doorbell are one write. Streams have no limits of their own: a
-stream with schedules could only discard its oldest messages, which are the truth. The server's `max_file_store`
-is the limit, and over it a publish is refused.
+by subject transforms, so that an event and its doorbell are one write. `TIMERS` is apart from TASKS because a stream
+with schedules lets every publisher roll it up, by a header, whatever its permissions: one message could take
+everybody's history away. A full stream refuses: nothing old is ever discarded.
 """
 
-from typing import Any, Final
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final, Literal
 
+import structlog
 from nats.js.errors import NotFoundError
 
 from contracts import subjects
+from contracts.permissions import CARDS, PARTS, PAYLOADS
+from services._runtime import credentials
 from services._runtime.bus import Bus, check_level
-from services._runtime.errors import Misconfigured
+from services._runtime.errors import Forbidden, Misconfigured
 
 _DUPLICATES_NS: Final = 120 * 10**9
 _ALREADY: Final = "already in use"
+_LOOK_S: Final = 0.5
+"""How often a service that waits for the provisioner looks again."""
+_BUCKET: Final = {"discard": "new", "allow_rollup_hdrs": True}
+"""What streams of buckets have in common, as NATS clients make them."""
 
-ADVISORY_SUBJECT: Final = f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{subjects.WORK}.*"
+ADVISORY_SUBJECTS: Final = tuple(
+    f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{stream}.*" for stream in subjects.STREAMS
+)
+"""Of every stream of the mesh: whatever durable has a limit of deliveries, what it gave up is looked after."""
 
 
-async def provision(bus: Bus) -> None:
-    """Brings the server to the mesh's shape. Raises Misconfigured when it refuses or is too old."""
+Change = Literal["made", "changed", "kept"]
+
+log = structlog.get_logger()
+
+
+async def provision(bus: Bus) -> dict[str, Change]:
+    """Brings the server to the mesh's shape; what was done about each stream and bucket.
+
+    Raises: Misconfigured when it refuses or is too old; Forbidden for a role that may not.
+    """
     await check_level(bus)
-    for stream in streams(bus):
-        await _stream(bus, stream)
+    done: dict[str, Change] = {config["name"]: await _stream(bus, config) for config in streams(bus)}
     for stream, durable in durables(bus):
         await _durable(bus, stream, durable)
-    js = bus.client.jetstream()
-    for name in (f"KV_{subjects.AGENTS_BUCKET}", f"OBJ_{subjects.PAYLOADS_BUCKET}"):
-        if not await _exists(bus, name):
-            if name.startswith("KV_"):
-                await js.create_key_value(bucket=subjects.AGENTS_BUCKET, history=1)
-            else:
-                await js.create_object_store(bucket=subjects.PAYLOADS_BUCKET)
+    return done
+
+
+async def provided(bus: Bus, tell: Callable[[str], None]) -> None:
+    """Returns when everything that the bus's role works on is there.
+
+    Made here on an open bus; waited for where this process has a key. `tell` hears what is missing and who makes it;
+    empty: nothing.
+    """
+    if bus.settings.nkey_file is None:
+        await provision(bus)
+        return
+    told = ""
+    while lacking := await missing(bus):
+        if lacking != told:
+            told = lacking
+            log.warning("provision.waiting", missing=lacking)
+            tell(lacking)
+        await asyncio.sleep(_LOOK_S)
+    tell("")
+
+
+async def missing(bus: Bus) -> str:
+    """What the bus's role works on and does not find, and what to do about it; empty: nothing."""
+    part = PARTS[credentials.role_of(bus.settings, bus.service)]
+    there: list[str] = (await bus.api("STREAM.NAMES", {})).get("streams") or []
+    lacking = [name for name in part.streams if name not in there]
+    for stream, durable in part.durables:
+        if stream in there and not await _exists(bus, f"CONSUMER.INFO.{stream}.{durable}"):
+            lacking.append(f"{stream}/{durable}")
+    return f"the bus lacks {', '.join(lacking)}: run `mlmesh provision` in the provisioner's role" if lacking else ""
+
+
+async def repair(bus: Bus) -> None:
+    """Makes anew what was lost, on an open bus; where this process has a key, the log says who has to."""
+    if bus.settings.nkey_file is None:
+        await provision(bus)
+    elif lacking := await missing(bus):
+        log.error("provision.needed", missing=lacking)
 
 
 def streams(bus: Bus) -> tuple[dict[str, Any], ...]:
-    """The configuration of every stream, as JetStream's API takes it."""
+    """The configuration of every stream, those of the buckets included, as JetStream's API takes it."""
 
     def stream(name: str, **rest: Any) -> dict[str, Any]:
         return {
@@ -52,11 +106,19 @@ def streams(bus: Bus) -> tuple[dict[str, Any], ...]:
 
     doorbells = [{"src": source, "dest": target} for source, target in subjects.waking_transforms()]
     source, target = subjects.report_transform()
+    due, timeout = subjects.due_transform()
     return (
         stream(
             subjects.TASKS,
-            subjects=[subjects.ALL_TASKS, subjects.ALL_TIMERS],
-            allow_atomic=True,
+            subjects=[subjects.ALL_TASKS],
+            sources=[{"name": subjects.TIMERS, "subject_transforms": [{"src": due, "dest": timeout}]}],
+            discard="new",
+            max_bytes=bus.settings.tasks_max_bytes or -1,
+        ),
+        stream(
+            subjects.TIMERS,
+            subjects=[subjects.ALL_TIMERS, subjects.ALL_DUE],
+            max_msgs_per_subject=1,
             allow_msg_schedules=True,
             allow_msg_ttl=True,
         ),
@@ -72,7 +134,20 @@ def streams(bus: Bus) -> tuple[dict[str, Any], ...]:
         ),
         stream(subjects.SYSTEMS, subjects=[subjects.ALL_SYSTEMS]),
         stream(subjects.DEAD, subjects=[subjects.ALL_DEAD]),
-        stream(subjects.ADVISORIES, subjects=[ADVISORY_SUBJECT]),
+        stream(subjects.ADVISORIES, subjects=list(ADVISORY_SUBJECTS)),
+        stream(
+            CARDS,
+            subjects=[f"$KV.{subjects.AGENTS_BUCKET}.>"],
+            max_msgs_per_subject=1,
+            deny_delete=True,
+            **_BUCKET,
+            allow_msg_ttl=True,
+        ),
+        stream(
+            PAYLOADS,
+            subjects=[f"$O.{subjects.PAYLOADS_BUCKET}.C.>", f"$O.{subjects.PAYLOADS_BUCKET}.M.>"],
+            **_BUCKET,
+        ),
     )
 
 
@@ -97,20 +172,39 @@ def durables(bus: Bus) -> tuple[tuple[str, dict[str, Any]], ...]:
     return (
         (subjects.WORK, doorbells(subjects.ML_ENGINEER)),
         (subjects.WORK, doorbells(subjects.SUMMARIZER)),
-        (subjects.TASKS, durable(subjects.GATEWAY, filter_subject=subjects.ALL_TASKS, max_deliver=-1)),
+        (subjects.TASKS, durable(subjects.GATEWAY, max_deliver=-1)),
+        (subjects.TIMERS, durable(subjects.GATEWAY, filter_subject=subjects.ALL_TIMERS, max_deliver=-1)),
         (subjects.ADVISORIES, durable(subjects.GATEWAY, max_deliver=-1)),
+        (subjects.SYSTEMS, durable(subjects.GATEWAY, max_deliver=-1)),
         (subjects.SYSTEMS, durable(subjects.SYSTEMS_DURABLE)),
     )
 
 
-async def _stream(bus: Bus, config: dict[str, Any]) -> None:
+async def _stream(bus: Bus, config: dict[str, Any]) -> Change:
     """Creates, or updates what may change; two provisioners at once are harmless."""
-    call = "UPDATE" if await _exists(bus, config["name"]) else "CREATE"
+    name = config["name"]
+    before = await _info(bus, f"STREAM.INFO.{name}")
+    _check_age(before, config)
     try:
-        await bus.api(f"STREAM.{call}.{config['name']}", config)
+        after = await bus.api(f"STREAM.{'UPDATE' if before else 'CREATE'}.{name}", config)
+    except Forbidden:
+        raise
     except Misconfigured as error:
         if _ALREADY not in str(error):
-            raise Misconfigured(f"stream {config['name']} cannot be made as the mesh needs it: {error}") from error
+            raise Misconfigured(f"stream {name} cannot be made as the mesh needs it: {error}") from error
+        return "kept"
+    if not before:
+        return "made"
+    return "kept" if before["config"] == after["config"] else "changed"
+
+
+def _check_age(before: dict[str, Any] | None, config: dict[str, Any]) -> None:
+    """A stream that could once keep schedules can never be made into one that cannot."""
+    if before and before["config"].get("allow_msg_schedules") and not config.get("allow_msg_schedules"):
+        raise Misconfigured(
+            f"stream {config['name']} was made by an earlier version of mlmesh, and the server cannot change it: let"
+            f" that version finish its tasks, then give the mesh a new store (another MLMESH_HOME, or the server's)"
+        )
 
 
 async def _durable(bus: Bus, stream: str, config: dict[str, Any]) -> None:
@@ -118,9 +212,13 @@ async def _durable(bus: Bus, stream: str, config: dict[str, Any]) -> None:
     await bus.api(f"CONSUMER.DURABLE.CREATE.{stream}.{name}", {"stream_name": stream, "config": config})
 
 
-async def _exists(bus: Bus, stream: str) -> bool:
+async def _exists(bus: Bus, call: str) -> bool:
+    return bool(await _info(bus, call))
+
+
+async def _info(bus: Bus, call: str) -> dict[str, Any]:
+    """What the server says about a stream or durable; empty: there is none."""
     try:
-        await bus.api(f"STREAM.INFO.{stream}", {})
+        return await bus.api(call, {})
     except NotFoundError:
-        return False
-    return True
+        return {}

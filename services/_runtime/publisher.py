@@ -4,11 +4,12 @@ Owns ids of messages that are not an executor's (`new_id`) and the time they car
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import structlog
 from nats.aio.msg import Msg
 from opentelemetry.trace import SpanKind
 from ulid import ULID
@@ -21,8 +22,15 @@ from services._runtime import telemetry
 from services._runtime.bus import Ack, Bus, Expect
 from services._runtime.errors import NobodyAnswers
 
+SERVICE_ERROR: Final = "Nats-Service-Error"
+SERVICE_ERROR_CODE: Final = "Nats-Service-Error-Code"
+"""Headers of an answer that is none, as NATS micro services have them."""
+BUSY: Final = "503"
+"""The code that says: ask again."""
 _PAUSE_S: Final = 0.1
-"""Between two looks for a service that is not there."""
+"""Before a service that is not there, or busy, is asked again."""
+
+log = structlog.get_logger()
 
 
 def utc_now() -> datetime:
@@ -63,6 +71,8 @@ class Publisher:
     bus: Bus
     telemetry: telemetry.Telemetry
     clock: Callable[[], datetime] = utc_now
+    patient: bool = True
+    """Whether a server without room is waited for; else publishing raises StoreFull at once."""
 
     async def event(self, event: str, agent: str, body: Message, about: About, *, expect: Expect | None = None) -> Sent:
         """Stores an event of a task. Raises what `Bus.publish` raises."""
@@ -88,12 +98,14 @@ class Publisher:
             f"send {template}", parent=about.parent or None, kind=SpanKind.PRODUCER, attributes=attributes
         ):
             metadata = self._metadata(body, about, message_id, kind)
-            ack = await self.bus.publish(subject, body.to_bytes(), encode(metadata), expect=expect)
+            headers = encode(metadata)
+            ack = await self.bus.publish(subject, body.to_bytes(), headers, expect=expect, patient=self.patient)
             return Sent(ack, metadata)
 
     async def request(self, subject: str, body: Message, about: About, *, timeout_s: float) -> Msg:
         """One answer to a request, traced as the client's side. A service that is not there yet is waited for.
 
+        One that says that it is busy is asked again, for as long as it says so: nothing fails because of a queue.
         Raises: NobodyAnswers when it does not come within `timeout_s`; BusUnavailable when it says nothing so long.
         """
         message_id = about.id or new_id()
@@ -106,19 +118,26 @@ class Publisher:
             telemetry.TASK: about.task,
         }
         with self.telemetry.span(f"request {subject}", kind=SpanKind.CLIENT, attributes=attributes):
-            headers = encode(self._metadata(body, about, message_id, "mlmesh.context.request"))
-            return await self._answer(subject, body.to_bytes(), headers, timeout_s)
+            metadata = self._metadata(body, about, message_id, "mlmesh.context.request")
+            return await self._answer(subject, body.to_bytes(), metadata, timeout_s)
 
-    async def _answer(self, subject: str, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Msg:
+    async def _answer(self, subject: str, body: bytes, metadata: Metadata, timeout_s: float) -> Msg:
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s
         while True:
+            left, now = max(0.0, until - loop.time()), self.clock()
+            asked = replace(metadata, time=now, deadline=(now + timedelta(seconds=left)).isoformat())
             try:
-                return await self.bus.request(subject, body, headers, timeout_s=max(0.0, until - loop.time()))
+                answer = await self.bus.request(subject, body, encode(asked), timeout_s=left)
             except NobodyAnswers:
                 if loop.time() + _PAUSE_S > until:
                     raise
-                await asyncio.sleep(_PAUSE_S)
+            else:
+                if (answer.headers or {}).get(SERVICE_ERROR_CODE) != BUSY:
+                    return answer
+                log.info("publisher.told_busy", subject=subject, task=metadata.task)
+                until = loop.time() + timeout_s
+            await asyncio.sleep(_PAUSE_S)
 
     async def timer(self, name: str, agent: str, after_s: float, about: About) -> None:
         """`timeout` will be published for the task after `after_s`; the same name again replaces it."""
@@ -128,7 +147,7 @@ class Publisher:
             about.task,
             name,
             self.clock() + timedelta(seconds=after_s),
-            target=subjects.task_event(about.task, "timeout", agent),
+            agent=agent,
             body=body.to_bytes(),
             headers=headers,
         )

@@ -7,7 +7,7 @@ readable.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +27,7 @@ _SECRET_NAME: Final = re.compile(
     r"pass(?:word|wd|phrase)|secret|(?:api|access|private|auth|account|signing|encryption)[_-]?key|token(?!s)|credential",
     re.IGNORECASE,
 )
+_SEED: Final = "S[AUONC][A-Z2-7]{56}"
 _NAME_HINTS: Final = ("passw", "passp", "secret", "key", "token", "credential")
 
 
@@ -60,7 +61,7 @@ _RULES: Final = (
     ),
     _rule("model hub token", ("hf_",), _START + r"hf_[A-Za-z0-9]{30,}"),
     _rule("package token", ("npm_", "pypi-"), _START + r"(?:npm_[A-Za-z0-9]{36}|pypi-[\w-]{40,})"),
-    _rule("nkey seed", ("sa", "su", "so", "sn", "sc"), r"\bS[AUONC][A-Z2-7]{56}(?![A-Z0-9])"),
+    _rule("nkey seed", ("sa", "su", "so", "sn", "sc"), rf"\b{_SEED}(?![A-Z0-9])"),
     _rule("url password", ("://",), r"://[^\s/:@'\"]*:(?P<secret>[^\s/@'\"$<{\[][^\s/@'\"]*)@"),
     _rule("authorization", ("bearer ", "basic "), r"(?i:bearer|basic)\s+(?P<secret>[A-Za-z0-9+/._~-]{16,}=*)"),
     _rule(
@@ -85,6 +86,11 @@ _RULES: Final = (
 )
 
 
+_NKEY: Final = re.compile(_SEED)
+_HINTS: Final = tuple(dict.fromkeys(hint for rule in _RULES for hint in rule.hints if len(hint) > 2))
+"""Of which one occurs in every text that a rule concerns, seeds aside: most texts are done with a look for them."""
+
+
 def redact(text: str) -> str:
     """`text` with everything that looks like a secret replaced by `[redacted <kind>]`; names and hosts stay.
 
@@ -101,8 +107,10 @@ def secrets_in(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _hinted(text: str) -> Iterator[_Rule]:
+def _hinted(text: str) -> Iterable[_Rule]:
     lowered = text.lower()
+    if not any(map(lowered.__contains__, _HINTS)) and _NKEY.search(text) is None:
+        return ()
     return (rule for rule in _RULES if any(hint in lowered for hint in rule.hints))
 
 

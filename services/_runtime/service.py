@@ -1,4 +1,4 @@
-"""Runs a service: connect, provision, answer for health, work until told to stop.
+"""Runs a service: connect, answer for health, provision, work until told to stop.
 
 The same `start(runtime)` runs alone (`python -m services.<name>`) and beside others in one process (`mlmesh
 up`, `mlmesh run`): services are found by name through the entry points `mlmesh.services`, never imported.
@@ -23,11 +23,14 @@ from nats.micro.service import EndpointConfig, ServiceConfig
 
 from contracts import subjects
 from contracts.agent import AgentCard
+from contracts.envelope import MSG_ID
 from services._runtime import telemetry
-from services._runtime.bus import Bus
+from services._runtime.bus import Bus, new_nonce
+from services._runtime.consumer import unless_stopped
 from services._runtime.errors import BusUnavailable, MeshError, Misconfigured
-from services._runtime.provision import provision
-from services._runtime.publisher import Publisher
+from services._runtime.executor import Executor
+from services._runtime.provision import provided
+from services._runtime.publisher import Publisher, new_id
 from services._runtime.settings import Settings
 
 ENTRY_POINTS: Final = "mlmesh.services"
@@ -37,6 +40,16 @@ log = structlog.get_logger()
 
 class Listener(Protocol):
     """Something that must hear from the bus for the service to be of use."""
+
+    @property
+    def name(self) -> str:
+        """What people know it by, such as `WORK/ml-engineer`."""
+        ...
+
+    @property
+    def silent_s(self) -> float:
+        """How long it has heard nothing although it should have."""
+        ...
 
     @property
     def deaf(self) -> bool:
@@ -58,6 +71,8 @@ class Runtime:
     """What `ready` asks."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     """Set by `start` once the service would notice work."""
+    lacking: str = ""
+    """What somebody else must make on the bus before the service can start."""
 
     @property
     def publisher(self) -> Publisher:
@@ -65,23 +80,26 @@ class Runtime:
         return Publisher(self.bus, self.telemetry)
 
     @property
-    def executor(self) -> str:
-        """Names this process in a claim."""
-        return f"{self.name}@{socket.gethostname()}:{os.getpid()}"
+    def executor(self) -> Executor:
+        """This process as one that claims tasks."""
+        return Executor(f"{self.name}@{socket.gethostname()}:{os.getpid()}", self.stop)
 
     def trouble(self) -> str:
         """Why the service is not ready; empty when it is."""
         if not self.ready.is_set():
-            return "starting"
+            return self.lacking or "starting"
         if not self.bus.client.is_connected:
             return "no connection to the bus"
-        deaf = sum(listener.deaf for listener in self.listeners)
-        return f"{deaf} of {len(self.listeners)} consumers hear nothing from the bus" if deaf else ""
+        deaf = [f"{each.name} for {each.silent_s:.0f} s" for each in self.listeners if each.deaf]
+        return f"hears nothing from the bus: {', '.join(deaf)}" if deaf else ""
 
     async def introduce(self, card: AgentCard) -> None:
         """Leaves the agent's card in the bucket of agents."""
-        bucket = await self.bus.client.jetstream().key_value(subjects.AGENTS_BUCKET)
-        await bucket.put(subjects.token(card.name).replace("%", "="), card.to_bytes())
+        await self.bus.publish(subjects.card(card.name), card.to_bytes(), {MSG_ID: new_id()})
+
+    def lacks(self, what: str) -> None:
+        """Takes down what the service waits for."""
+        self.lacking = what
 
 
 Start = Callable[[Runtime], Awaitable[None]]
@@ -94,12 +112,21 @@ async def serve(name: str, start: Start, settings: Settings, stop: asyncio.Event
         traces = telemetry.start(name, settings)
         runtime = Runtime(name, settings, bus, traces, stop)
         try:
-            await provision(bus)
             await _answer_health(runtime)
-            await _until_closed(bus, start(runtime))
+            await _until_closed(bus, _work(runtime, start))
         finally:
             await bus.close()
             await asyncio.to_thread(traces.close)
+
+
+async def _work(runtime: Runtime, start: Start) -> None:
+    if await unless_stopped(runtime.stop, _provided(runtime)):
+        await start(runtime)
+
+
+async def _provided(runtime: Runtime) -> bool:
+    await provided(runtime.bus, runtime.lacks)
+    return True
 
 
 def load(name: str) -> Start:
@@ -161,11 +188,16 @@ async def _until_closed(bus: Bus, work: Awaitable[None]) -> None:
 
 
 async def _answer_health(runtime: Runtime) -> None:
-    """A micro service of the same name: `$SRV.PING.<name>` finds it, `mesh.ready.<name>` says how it is."""
+    """A micro service of the same name: `$SRV.PING.<name>` finds it, `mesh.ready.<name>` says how it is.
+
+    In a queue group of its own, so that every replica answers: one that is well must not speak for one that is not.
+    """
+    host, pid = socket.gethostname(), os.getpid()
 
     async def ready(request: Request) -> None:
         trouble = runtime.trouble()
-        await request.respond(json.dumps({"ready": not trouble, "trouble": trouble}).encode())
+        told = {"ready": not trouble, "trouble": trouble, "host": host, "pid": pid}
+        await request.respond(json.dumps(told).encode())
 
     service = await add_service(
         runtime.bus.client,
@@ -173,10 +205,12 @@ async def _answer_health(runtime: Runtime) -> None:
             name=runtime.name,
             version=version("mlmesh"),
             description=f"mlmesh {runtime.name}",
-            metadata={"pid": str(os.getpid()), "host": socket.gethostname()},
+            metadata={"pid": str(pid), "host": host},
         ),
     )
-    await service.add_endpoint(EndpointConfig(name="ready", subject=subjects.ready(runtime.name), handler=ready))
+    await service.add_endpoint(
+        EndpointConfig(name="ready", subject=subjects.ready(runtime.name), handler=ready, queue_group=new_nonce())
+    )
 
 
 async def gather(*works: Awaitable[None]) -> None:

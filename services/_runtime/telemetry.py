@@ -47,6 +47,8 @@ DELIVERY: Final = "mlmesh.delivery"
 
 Attributes = dict[str, str | int | float | bool]
 
+_OURS: Final = frozenset({"event", "level", "timestamp", "service", "trace_id", "span_id"})
+"""Facts of a log line that nobody else gives: they hold no secret."""
 _ENTRANCES: Final = frozenset({SpanKind.CONSUMER, SpanKind.SERVER})
 """Kinds of spans that begin work on a message: log lines inside carry its task."""
 
@@ -89,13 +91,13 @@ class Telemetry:
 
         Log lines inside carry its ids, and those about a message the task that the attributes name.
         """
-        context = None if parent is None else _context(parent)
         entered = attributes if kind in _ENTRANCES else None
         with structlog.contextvars.bound_contextvars(**_task(entered)) if entered else contextlib.nullcontext():
             if not self.exports:
-                with trace.use_span(_unheard(context)) as span:
+                with trace.use_span(_unheard(parent)) as span:
                     yield span
                 return
+            context = None if parent is None else _context(parent)
             found = [Link(linked) for text in links if (linked := _span_context(text)) is not None]
             with self.tracer.start_as_current_span(
                 name, context=context, kind=kind, links=found, attributes=dict(attributes or {})
@@ -206,7 +208,7 @@ def configure_logs(level: str, target: Path | TextIO | None = None) -> None:
 
 
 def _redacted(_logger: object, _method: str, event: Any) -> Any:
-    return _without_secrets(event)
+    return {key: value if key in _OURS else _without_secrets(value) for key, value in event.items()}
 
 
 def _without_secrets(value: Any) -> Any:
@@ -241,10 +243,10 @@ def _spanned(_logger: object, _method: str, event: Any) -> Any:
     return event
 
 
-def _unheard(context: Context | None) -> Span:
+def _unheard(parent: str | None) -> Span:
     """A span that nobody is told of: ids below its parent's."""
-    above = trace.get_current_span(context).get_span_context()
-    trace_id = above.trace_id if above.is_valid else random.getrandbits(128)
+    above = trace.get_current_span().get_span_context() if parent is None else _span_context(parent)
+    trace_id = above.trace_id if above is not None and above.is_valid else random.getrandbits(128)
     return NonRecordingSpan(
         SpanContext(trace_id, random.getrandbits(64), is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
     )

@@ -29,20 +29,20 @@ def resolve(reference: str, settings: Settings) -> Path:
     path = _path(text)
     if ".." in path.parts:
         raise Permanent(f"workspace {text!r} contains '..': give the absolute path itself")
-    resolved, allowed = path.resolve(), roots(settings)
+    resolved, allowed = _resolved(path, text), roots(settings)
     if not any(resolved.is_relative_to(root) for root in allowed):
         raise Permanent(
             f"workspace {text!r} is outside the allowed roots ({_listed(allowed)}): move it there, or add its"
             f" directory to MLMESH_WORKSPACE_ROOTS"
         )
-    if not resolved.is_dir():
+    if not _is_directory(resolved, text):
         raise Permanent(f"workspace {text!r} is no directory here: create it, or mount it where this service runs")
     return resolved
 
 
 def inside(workspace: Path, path: str) -> Path:
     """A `/`-rooted or relative path of a message, in the workspace. Raises Permanent when it leads out."""
-    joined = (workspace / path.lstrip("/")).resolve()
+    joined = _resolved(workspace / path.lstrip("/"), path)
     if ".." in Path(path).parts or not joined.is_relative_to(workspace):
         raise Permanent(f"path {path!r} leads out of the workspace: name a file inside it")
     return joined
@@ -53,8 +53,26 @@ def rooted(workspace: Path, path: Path) -> str:
     return "/" + path.resolve().relative_to(workspace).as_posix()
 
 
+def _is_directory(path: Path, told: str) -> bool:
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise Permanent(f"workspace {told[:200]!r} cannot be looked at: {error.strerror}; grant access") from error
+
+
+def _resolved(path: Path, told: str) -> Path:
+    """Raises Permanent for what no path can be: it holds a zero byte, is too long, links to itself."""
+    try:
+        return path.resolve()
+    except (ValueError, OSError, RuntimeError) as error:
+        raise Permanent(f"{told[:200]!r} can be no path here: {error}") from error
+
+
 def _path(text: str) -> Path:
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:
+        raise Permanent(f"workspace {text!r} is no URL: {error}") from error
     if parts.scheme == "file":
         return Path(unquote(parts.path))
     if parts.scheme and "://" in text:

@@ -15,16 +15,20 @@ CARD = AgentCard(
 
 
 async def start(runtime: Runtime) -> None:
-    """Judges every message of TASKS, hears advisories, keeps doorbells, until the runtime stops."""
+    """Judges every message of TASKS, TIMERS and SYSTEMS, hears advisories, keeps doorbells, until the runtime stops."""
     supervisor = Supervisor(runtime)
     tasks = PullConsumer(runtime.bus, subjects.TASKS, subjects.GATEWAY)
+    timers = PullConsumer(runtime.bus, subjects.TIMERS, subjects.GATEWAY)
     advisories = PullConsumer(runtime.bus, subjects.ADVISORIES, subjects.GATEWAY)
-    runtime.listeners += [tasks, advisories]
+    systems = PullConsumer(runtime.bus, subjects.SYSTEMS, subjects.GATEWAY)
+    runtime.listeners += [tasks, timers, advisories, systems]
     await runtime.introduce(CARD)
     runtime.ready.set()
     await gather(
         Worker(runtime.publisher, tasks, supervisor.on_task_message).run(runtime.stop),
+        Worker(runtime.publisher, timers, supervisor.on_timer).run(runtime.stop),
         Worker(runtime.publisher, advisories, supervisor.on_advisory).run(runtime.stop),
+        Worker(runtime.publisher, systems, supervisor.on_system_message).run(runtime.stop),
         supervisor.rounds(),
     )
 

@@ -53,6 +53,10 @@ class Terminal:
                 return Decision(agreed=False, comment=await self._line("Why not (Enter for no comment)? ") or "")
         return None
 
+    async def agrees(self, question: str) -> bool:
+        """Whether the person says yes; anything else, and the end of input, is a no."""
+        return (await self._line(f"{question} [y/N] ") or "").lower() in _YES - {""}
+
     async def _one(self, question: Question) -> AnswerValue | None:
         self.output.say(question_text(question))
         while True:

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, NoReturn, TypeVar
 from contracts import subjects
 from services._runtime import service, telemetry
 from services._runtime.bus import Bus, check_level
+from services._runtime.credentials import anonymous
 from services._runtime.errors import BusUnavailable, Misconfigured
 from services._runtime.home import Home, home_of
 from services._runtime.publisher import Publisher
@@ -156,7 +157,7 @@ def _held(home: Home, stack: AsyncExitStack, *, last_try: bool) -> bool:
 
 async def as_owner(place: Place, work: Callable[[Desk], Awaitable[T]], *, whole: bool = True, port: int = 0) -> T:
     """The result of `work` in a home that this process holds; `whole`: with the services, not the bus alone."""
-    settings = place.rooted(*_remembered(place)) if whole else place.settings
+    settings = anonymous(place.rooted(*_remembered(place)) if whole else place.settings)
     mesh = Mesh(place.home, settings, subjects.SERVICES if whole else (), port, place.load)
 
     async def at_work(bus: Bus) -> T:
@@ -213,7 +214,8 @@ async def check_mesh(bus: Bus) -> None:
     missing = [name for name in subjects.STREAMS if name not in names]
     if missing:
         raise Misconfigured(
-            f"the bus at {bus.client.connected_url} lacks the streams {', '.join(missing)}: start the services there"
+            f"the bus at {bus.address} lacks the streams {', '.join(missing)}: start the services there, or run"
+            " `mlmesh provision` where services have keys"
         )
 
 

@@ -113,6 +113,31 @@ WORDS: Final[dict[str, Word]] = {
             _WORKSPACE,
         ),
     ),
+    "dead": Word(
+        "list, show, redrive or discard messages that nobody could process",
+        (
+            _argument("action", choices=("list", "show", "redrive", "discard"), help="what to do with dead letters"),
+            _argument("seqs", nargs="*", type=int, metavar="SEQ", help="the letters' numbers, as `list` tells them"),
+            _argument("--all", dest="every", action="store_true", help="every letter that the filters leave"),
+            _argument("--task", default="", metavar="TASK", help="letters about this task alone"),
+            _argument("--durable", default="", metavar="NAME", help="letters of this reader alone"),
+            _argument("--settled", action="store_true", help="list: what became of letters, instead"),
+            _argument("--yes", action="store_true", help="discard --all without being asked"),
+            _WORKSPACE,
+        ),
+    ),
+    "provision": Word(
+        "make the bus's streams and durables, or with --keys the keys and permissions of every role",
+        (
+            _argument("--keys", metavar="DIR", help="make each role's seed file there, and the server's permissions"),
+            _argument(
+                "--nats-conf",
+                default="",
+                metavar="FILE",
+                help="where the permissions go, for nats.conf to include; default: DIR/nats/authorization.conf",
+            ),
+        ),
+    ),
     "doctor": Word("look at everything the mesh stands on", (_WORKSPACE,)),
 }
 

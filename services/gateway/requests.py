@@ -8,7 +8,7 @@ what answers, approves or cancels joins the task's trace. Left out: which bus (a
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -104,12 +104,15 @@ def checked_workspace(given: str, settings: Settings, *, elsewhere: bool = False
 
 
 async def submit(publisher: Publisher, message: TaskSubmitted, task: str = "") -> str:
-    """Publishes a request under `task` or a new id, which it returns. Raises Usage for an id that is taken."""
+    """Publishes a request under `task` or a new id, which it returns.
+
+    Raises: Usage for an id that is taken; StoreFull at once when the bus has no room.
+    """
     task = task or new_id()
     about = About(task=task, id=new_id(), workspace=message.workspace)
     expect = Expect(subjects.task_history(task), 0)
     try:
-        await publisher.event("submitted", subjects.ML_ENGINEER, message, about, expect=expect)
+        await _told_at_once(publisher).event("submitted", subjects.ML_ENGINEER, message, about, expect=expect)
     except WrongSequence as error:
         if await _first_id(publisher.bus, task) != about.id:
             raise Usage(f"task id {task!r} is taken: choose another, or follow it with: mlmesh watch {task}") from error
@@ -177,14 +180,20 @@ async def twin(bus: Bus, request: Request) -> TaskState | None:
 
 
 async def dead_letters(bus: Bus) -> int:
-    """How many messages nobody could process."""
-    return sum((await bus.subjects_of(subjects.DEAD, subjects.ALL_DEAD)).values())
+    """How many messages nobody could process, and nobody has settled since."""
+    found = await bus.subjects_of(subjects.DEAD, subjects.ALL_DEAD)
+    return sum(count for subject, count in found.items() if not subjects.is_settled(subject))
 
 
 async def _tell(publisher: Publisher, state: TaskState, event: str, body: Message) -> None:
     root = f"00-{state.trace_id}-{state.root_span_id}-01"
     about = About(task=state.task, id=new_id(), workspace=state.workspace, parent=root)
-    await publisher.event(event, state.agent, body, about)
+    await _told_at_once(publisher).event(event, state.agent, body, about)
+
+
+def _told_at_once(publisher: Publisher) -> Publisher:
+    """Whoever waits at a command line is told that the bus has no room, instead of waiting for some."""
+    return replace(publisher, patient=False)
 
 
 def _place(subject: str) -> subjects.TaskSubject | None:

@@ -1,20 +1,21 @@
 """The supervisor at the desk: no message and no task is lost without a word.
 
-- Every message of TASKS is judged: what cannot be routed or read is a dead letter with its reason, a task that
-  cannot begin is `failed`.
-- Work that used up its deliveries is a dead letter, and its task `failed`.
-- A task that is neither final nor waiting has a doorbell in WORK: a missing one is rung again (`redriven`).
+- Every message of TASKS and SYSTEMS is judged: what cannot be routed or read is a dead letter with its reason, a
+  task that cannot begin is `failed`.
+- What used up its deliveries is a dead letter, whatever the stream; work's task is `failed`.
+- A task that is neither final nor waiting has a doorbell in WORK: a missing one is rung again (`redriven`). Doorbells
+  of agents that nobody is are taken away.
 - A task that ended gets its root span.
 """
 
 import asyncio
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
 from opentelemetry.trace import SpanKind
+from pydantic import AwareDatetime, Field
 
 from contracts import subjects
 from contracts.envelope import Stored, TaskEvent, read_event
@@ -22,19 +23,33 @@ from contracts.events import Failed, Redriven, Totals
 from contracts.message import Message
 from contracts.task import FINAL_EVENTS, TaskState, fold
 from services._runtime import telemetry
-from services._runtime.bus import Bus, Expect, moment
+from services._runtime.bus import Bus, Expect
 from services._runtime.consumer import Delivery, unless_stopped
-from services._runtime.errors import BusUnavailable, Malformed, NoStream, WrongSequence
-from services._runtime.provision import provision
+from services._runtime.errors import BusUnavailable, Malformed, Misconfigured, NoStream, WrongSequence
+from services._runtime.provision import repair
 from services._runtime.publisher import About
 from services._runtime.service import Runtime
 from services._runtime.worker import bury
-from services.gateway.handlers import Verdict, judge, needs_fold
+from services.gateway.handlers import Verdict, judge, judge_system, judge_timer, needs_fold
 
 _ROUND_S: Final = 60.0
 _FIRST_ROUND_S: Final = 2.0
+_ANY: Final = ">"
+_SEARCH_S: Final = 600.0
+"""How often the whole stream is searched for tasks without an end: what moves is seen without."""
 
 log = structlog.get_logger()
+
+
+class MaxDeliveries(Message):
+    """The server's advisory that a durable gave a message as often as it may, without an end."""
+
+    stream: str
+    consumer: str
+    """The durable."""
+    stream_seq: int = Field(gt=0, lt=2**63)
+    deliveries: int = Field(ge=0, lt=2**63)
+    timestamp: AwareDatetime
 
 
 @dataclass(slots=True)
@@ -44,9 +59,13 @@ class Supervisor:
     runtime: Runtime
     suspects: frozenset[str] = field(default_factory=frozenset[str])
     """Tasks that had no doorbell in the last round: two rounds in a row make it certain."""
+    moving: dict[str, int] = field(default_factory=dict[str, int])
+    """Tasks that neither ended nor were seen at rest since something was heard of them, and what that was."""
+    _searched_at: float = float("-inf")
 
     async def on_task_message(self, delivery: Delivery) -> None:
         """Handle of the durable on TASKS."""
+        self._heard(delivery.stored)
         verdict = await self._verdict(delivery.stored)
         match verdict.kind:
             case "fine":
@@ -55,22 +74,41 @@ class Supervisor:
             case "dead" | "failed":
                 await self._refuse(delivery.stored, verdict, delivery.deliveries)
 
+    def _heard(self, stored: Stored) -> None:
+        task = subjects.task_in(stored.subject)
+        if subjects.TASK_ID.fullmatch(task):
+            self.moving[task] = max(stored.seq, self.moving.get(task, 0))
+
+    def _at_rest(self, state: TaskState) -> None:
+        if self.moving.get(state.task, 0) <= state.last_seq:
+            self.moving.pop(state.task, None)
+
     async def on_advisory(self, delivery: Delivery) -> None:
-        """Handle of the durable on ADVISORIES: a work item was delivered `max_deliver` times without an end."""
-        try:
-            told = json.loads(delivery.stored.data)
-            seq, tries, at = int(told["stream_seq"]), int(told["deliveries"]), moment(told["timestamp"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise Malformed(f"not a max-deliveries advisory: {error}") from error
-        stored = await self.runtime.bus.get(subjects.WORK, seq)
-        if stored is None or stored.time > at:  # later: WORK was made anew, and its sequences began again
+        """Handle of the durable on ADVISORIES: a message was delivered as often as it may be, without an end."""
+        told = MaxDeliveries.from_bytes(delivery.stored.data)
+        if told.stream not in subjects.STREAMS:
+            raise Malformed(f"an advisory about {told.stream!r}, which is no stream of the mesh")
+        stored = await self.runtime.bus.get(told.stream, told.stream_seq)
+        if stored is None or stored.time > told.timestamp:  # later: the stream was made anew, and so its sequences
             return
-        agent, task = subjects.parse_work_item(stored.subject)
-        reason = f"the work was tried {tries} times without an end: look at the {agent}'s log, then submit it again"
-        await bury(self.runtime.publisher, stored, durable=agent, reason=reason, deliveries=tries)
-        if agent != subjects.SUMMARIZER:
-            await self._fail(task, reason)
-        await self.runtime.bus.api(f"STREAM.MSG.DELETE.{subjects.WORK}", {"seq": seq})
+        is_work = told.stream == subjects.WORK
+        tried = f"the {'work' if is_work else 'message'} was tried {told.deliveries} times without an end"
+        reason = f"{tried}: look at the {told.consumer}'s log, then {'submit' if is_work else 'redrive'} it again"
+        await bury(self.runtime.publisher, stored, durable=told.consumer, reason=reason, deliveries=told.deliveries)
+        if is_work:
+            await self._end_work(stored, reason)
+
+    async def on_timer(self, delivery: Delivery) -> None:
+        """Handle of the durable on TIMERS."""
+        verdict = judge_timer(delivery.stored)
+        if verdict.kind == "dead":
+            await self._refuse(delivery.stored, verdict, delivery.deliveries)
+
+    async def on_system_message(self, delivery: Delivery) -> None:
+        """Handle of the durable on SYSTEMS. Raises Malformed for what is a dead letter."""
+        verdict = judge_system(await self.runtime.bus.whole(delivery.stored))
+        if verdict.kind != "fine":
+            raise Malformed(verdict.reason)
 
     async def rounds(self) -> None:
         """Looks after doorbells until the service stops."""
@@ -78,36 +116,76 @@ class Supervisor:
         while not self.runtime.stop.is_set():
             await unless_stopped(self.runtime.stop, asyncio.sleep(pause))
             try:
-                self.suspects = await unless_stopped(self.runtime.stop, self.ring_missing()) or frozenset()
+                self.suspects = await unless_stopped(self.runtime.stop, self._round()) or frozenset()
                 pause = _FIRST_ROUND_S if self.suspects else _ROUND_S
-            except BusUnavailable as error:
+            except (BusUnavailable, Misconfigured) as error:
                 log.warning("supervisor.round_failed", error=str(error))
+
+    async def _round(self) -> frozenset[str]:
+        """Durables first: a lost one makes everybody deaf who pulls from it, and nothing else would make it anew."""
+        await repair(self.runtime.bus)
+        missing = await self.ring_missing()
+        await self.clear_doorbells()
+        return missing
 
     async def ring_missing(self) -> frozenset[str]:
         """One round. Rings for tasks that were without a doorbell in the last round too; the others are suspects.
 
         WORK itself may be lost: it is made anew, and every event of TASKS that ever rang rings once more.
         """
+        await self._search()
         missing: set[str] = set()
-        for task in await unfinished_ids(self.runtime.bus):
+        for task in sorted(self.moving):
             try:
                 state = await self._fold(task)
-                if state.needs_doorbell and not await self._has_doorbell(state):
+                if not state.needs_doorbell:
+                    self._at_rest(state)
+                elif not await self._has_doorbell(state):
                     if task in self.suspects:
                         await self._ring(state)
                     else:
                         missing.add(task)
             except NoStream as error:
                 log.warning("supervisor.stream_lost", stream=error.stream)
-                await provision(self.runtime.bus)
+                await repair(self.runtime.bus)
                 return frozenset()
             except BusUnavailable as error:  # the other tasks have no part in it
                 log.warning("supervisor.task_unread", task=task, error=str(error))
         return frozenset(missing)
 
+    async def clear_doorbells(self) -> None:
+        """Takes doorbells away that nobody will ever answer: what rang them is a dead letter already.
+
+        By sequence, never by a filter: a subject may hold what a filter would read as a wildcard, and the server
+        leaves such a one as it is when it makes doorbells of events.
+        """
+        answering = {subjects.token(agent) for agent in (*await self.agents(), subjects.SUMMARIZER)}
+        standing = await self.runtime.bus.subjects_of(subjects.WORK, _ANY)
+        if all(_addressee(subject) in answering for subject in standing):
+            return
+        async for page in self.runtime.bus.pages(subjects.WORK, _ANY):
+            for stored in page:
+                if _addressee(stored.subject) not in answering:
+                    log.info("supervisor.doorbell_of_nobody", subject=stored.subject, stream_seq=stored.seq)
+                    await self.runtime.bus.delete(subjects.WORK, stored.seq)
+
+    async def _search(self) -> None:
+        """What was not heard of: from before the start, or from a replica of the gateway that is no more."""
+        now = asyncio.get_running_loop().time()
+        if now - self._searched_at >= _SEARCH_S:
+            self.moving = {**dict.fromkeys(await unfinished_ids(self.runtime.bus), 0), **self.moving}
+            self._searched_at = now
+
     async def agents(self) -> frozenset[str]:
         """Names of the agents that take tasks."""
         return frozenset({subjects.ML_ENGINEER})
+
+    async def _end_work(self, stored: Stored, reason: str) -> None:
+        """Fails the task of a work item that nobody could finish, and takes the item away."""
+        agent, task = subjects.parse_work_item(stored.subject)
+        if agent != subjects.SUMMARIZER:
+            await self._fail(task, reason)
+        await self.runtime.bus.delete(subjects.WORK, stored.seq)
 
     async def _verdict(self, stored: Stored) -> Verdict:
         try:
@@ -162,6 +240,8 @@ class Supervisor:
 
     async def _before(self, stored: Stored) -> TaskState:
         task = stored.subject.split(".")[2]
+        if await self.runtime.bus.first_sequence(task) == stored.seq:
+            return TaskState(task)
         history = await self._events(task)
         return fold(task, [event for event in history if event.seq < stored.seq])
 
@@ -177,6 +257,8 @@ class Supervisor:
 
     async def _emit_root(self, event: TaskEvent) -> None:
         state = await self._fold(event.metadata.task)
+        if state.final is not None:
+            self._at_rest(state)
         if state.final is None or state.submitted_at is None or state.ended_at is None:
             return
         outcome = state.final.outcome
@@ -198,6 +280,12 @@ class Supervisor:
     def _totals(self, state: TaskState) -> Totals:
         begun = state.submitted_at or self.runtime.publisher.clock()
         return Totals(wall_s=max(0.0, (self.runtime.publisher.clock() - begun).total_seconds()))
+
+
+def _addressee(doorbell: str) -> str:
+    """The agent's token in the subject of a doorbell; empty for what is none."""
+    parts = doorbell.split(".")
+    return parts[2] if parts[:2] == ["mesh", "work"] else ""
 
 
 async def unfinished_ids(bus: Bus) -> tuple[str, ...]:

@@ -7,9 +7,7 @@ promotion is looked up before it is made. Left out: what comes before the design
 
 import asyncio
 import json
-import signal
-import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeVar
@@ -19,7 +17,6 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from contracts import subjects
 from contracts.events import Delivered, Gate, Progressed
 from contracts.system import SystemEvent, SystemEventName
-from services._runtime.embedded import die_with_parent
 from services._runtime.home import Home
 from services._runtime.journal import Activation
 from services._runtime.publisher import About
@@ -35,9 +32,9 @@ from services.ml_engineer.engine import (
     Training,
     Validation,
     Watchers,
-    end,
 )
 from services.ml_engineer.understanding import Understanding
+from services.ml_engineer.wall import WallTime
 
 T = TypeVar("T")
 ResultT = TypeVar("ResultT", bound=Result)
@@ -81,6 +78,7 @@ class Builder:
     workspace: Path
     design: Design
     trainings: asyncio.Semaphore
+    wall: WallTime
     latency_s: float
 
     @property
@@ -90,10 +88,10 @@ class Builder:
 
     async def build(self, understanding: Understanding, profile: Profile) -> Delivered:
         """Everything from the empty directory to the gates."""
-        await self._recorded("before", self._before, dict[str, str])
+        await self._recorded("before", self._digests, dict[str, str])
         scaffolded = await self._recorded("scaffold", self._scaffold, Scaffolded)
         validation = await self._stage("validate", Validation)
-        async with self.trainings:
+        async with self.wall.turn(self.trainings):
             training = await self._stage("train", Training)
         evaluation = await self._stage("evaluate", Evaluation, ("--latency-seconds", f"{self.latency_s:g}"))
         packaged = await self._stage("package", Packaged)
@@ -117,7 +115,7 @@ class Builder:
         )
         await self._recorded("document", lambda: self._document(dossier), bool)
         tested = await self._recorded("test", self._test, Tested)
-        return self._delivered(dossier, tested)
+        return self._delivered(dossier, tested, await self._digests())
 
     async def _recorded(self, name: str, run: Callable[[], Awaitable[T]], result: type[T]) -> T:
         return await self.activation.step(name, run, result=result, inputs=self._inputs())
@@ -142,7 +140,7 @@ class Builder:
             log_file=self.home.step_log(self.activation.task, command[0]),
         )
 
-    async def _before(self) -> dict[str, str]:
+    async def _digests(self) -> dict[str, str]:
         return await asyncio.to_thread(delivery.digests, self.workspace, self.design.system)
 
     async def _scaffold(self) -> Scaffolded:
@@ -202,35 +200,19 @@ class Builder:
         await self.activation.progress(Progressed(step="test", message="running the delivered tests"))
         log_file = self.home.step_log(self.activation.task, "test")
         log_file.parent.mkdir(parents=True, exist_ok=True)
+        arguments = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests")
         with log_file.open("wb") as output:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "pytest",
-                "-q",
-                "-p",
-                "no:cacheprovider",
-                "tests",
-                cwd=self.directory,
-                env=self.engine.environment(),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                preexec_fn=die_with_parent(signal.SIGKILL),
-                start_new_session=True,
-            )
-            try:
-                async with asyncio.timeout(_TESTS_S):
-                    code = await process.wait()
-            except TimeoutError:
-                return Tested(passed=False, text=f"the delivered tests took longer than {_TESTS_S:g} s: see {log_file}")
-            finally:
-                await end(process)
+            async with self.engine.spawned(arguments, self.directory, stdout=output, stderr=output) as process:
+                try:
+                    async with asyncio.timeout(_TESTS_S):
+                        code = await process.wait()
+                except TimeoutError:
+                    told = f"the delivered tests took longer than {_TESTS_S:g} s: see {log_file}"
+                    return Tested(passed=False, text=told)
         lines = log_file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return Tested(passed=code == 0, text=lines[-1] if lines else f"pytest ended with {code}")
 
-    def _delivered(self, dossier: Dossier, tested: Tested) -> Delivered:
-        after = delivery.digests(self.workspace, self.design.system)
+    def _delivered(self, dossier: Dossier, tested: Tested, after: Mapping[str, str]) -> Delivered:
         gates = [Gate.model_validate(gate.model_dump()) for gate in dossier.evaluation.gates]
         gates.append(
             Gate(name="delivered_tests", value=tested.passed, threshold=True, passed=tested.passed, text=tested.text)

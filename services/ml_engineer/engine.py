@@ -1,8 +1,9 @@
 """Runs the delivered engine: `python -m mlsystem <command>` from the vendored wheel, in a subprocess of its own.
 
 What was shipped is what produces the result. The subprocess has no keys and no bus in its environment, its
-own process group, and dies with its parent. It speaks JSON lines: progress, spans and one result. Cancelling
-the call ends the whole group within a second. Result shapes are read loosely: newer engines may say more.
+own process group and its own scratch directory, and dies with its parent. It speaks JSON lines: progress, spans and
+one result. Cancelling the call ends the whole group within two seconds and removes the scratch directory, however
+the group is killed. Result shapes are read loosely: newer engines may say more.
 """
 
 import asyncio
@@ -10,12 +11,14 @@ import contextlib
 import json
 import math
 import os
+import shutil
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+import tempfile
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import IO, Any, Final, TypeVar
 
 import structlog
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
@@ -197,42 +200,57 @@ class Engine:
     ) -> dict[str, Any]:
         """As `run`, but the result as it stands, also when it is a refusal."""
         log_file.parent.mkdir(parents=True, exist_ok=True)
-        with log_file.open("ab") as errors:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "mlsystem",
-                *command,
-                "--jsonl",
-                cwd=directory,
-                env=self.environment(),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=errors,
-                limit=_LINE_BYTES,
-                preexec_fn=die_with_parent(signal.SIGKILL),
-                start_new_session=True,
-            )
-            spans: list[telemetry.SpanRecord] = []
-            try:
-                said = await _listen(command[0], process, watchers, spans)
-                code = await process.wait()
-            finally:
-                await end(process)
-                for span in hung_under(spans, telemetry.current_traceparent()):
-                    watchers.span(span)
+        spans: list[telemetry.SpanRecord] = []
+        arguments = ("-m", "mlsystem", *command, "--jsonl")
+        try:
+            with log_file.open("ab") as errors:
+                async with self.spawned(arguments, directory, stdout=asyncio.subprocess.PIPE, stderr=errors) as process:
+                    said = await _listen(command[0], process, watchers, spans)
+                    code = await process.wait()
+        finally:
+            for span in hung_under(spans, telemetry.current_traceparent()):
+                watchers.span(span)
         if said is None:
             raise _died(command[0], code, log_file)
         if _was_stopped(said):
             raise Transient(f"mlsystem {command[0]} was stopped from outside; finished stages are kept")
         return said
 
-    def environment(self) -> dict[str, str]:
-        """All that the subprocess is given: no keys, no bus, no user site."""
+    @contextlib.asynccontextmanager
+    async def spawned(
+        self, arguments: Sequence[str], directory: Path, *, stdout: int | IO[bytes], stderr: int | IO[bytes]
+    ) -> AsyncGenerator[asyncio.subprocess.Process]:
+        """`python` with these arguments, in a process group and a scratch directory of its own.
+
+        Whatever happens, both are gone afterwards: a process that was killed removes nothing itself.
+        """
+        scratch = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="mlmesh-run-"))
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *arguments,
+                cwd=directory,
+                env=self.environment(scratch),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                limit=_LINE_BYTES,
+                preexec_fn=die_with_parent(signal.SIGKILL),
+                start_new_session=True,
+            )
+            try:
+                yield process
+            finally:
+                await end(process)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
+
+    def environment(self, scratch: Path) -> dict[str, str]:
+        """All that the subprocess is given: no keys, no bus, no user site; `scratch` is where it writes for a while."""
         return {
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": os.environ.get("HOME", "/tmp"),  # noqa: S108 - only where the machine has no home
-            "TMPDIR": os.environ.get("TMPDIR", "/tmp"),  # noqa: S108
+            "TMPDIR": str(scratch),
             "LANG": "C.UTF-8",
             "TRACEPARENT": telemetry.current_traceparent(),
             "ORT_DISABLE_TELEMETRY": "1",

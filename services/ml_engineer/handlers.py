@@ -24,6 +24,7 @@ from contracts.events import (
     QuestionsAsked,
     Released,
     TaskSubmitted,
+    TimedOut,
     Totals,
 )
 from contracts.report import ActivityReport
@@ -43,6 +44,7 @@ from services.ml_engineer.playbook import Budget, Mind, target_of, without
 from services.ml_engineer.request import read
 from services.ml_engineer.slots import fill
 from services.ml_engineer.understanding import Understanding, acknowledged, with_defaults, with_missing, with_target
+from services.ml_engineer.wall import WallTime
 
 BRIEFING_QUERY: Final = (
     "Initial briefing required for ML system deployment. Provide overview of existing ML models, training data,"
@@ -86,16 +88,15 @@ class Engineer:
             await activation.append("released", Released(reason=f"still waiting for {state.waiting}"))
             return
         await self._set_deadline(activation)
-        limit_s = _request(state).constraints.max_wall_s
-        limited = asyncio.timeout(limit_s)
+        wall = WallTime(_request(state).constraints.max_wall_s)
         try:
-            async with limited:
-                await self._work(activation)
+            async with wall:
+                await self._work(activation, wall)
         except TimeoutError as error:
-            if not limited.expired():
+            if not wall.over:
                 raise
             raise Permanent(
-                f"the work took longer than the {limit_s:g} s of max_wall_s: submit again with more"
+                f"the work took longer than the {wall.limit_s:g} s of max_wall_s: submit again with more"
             ) from error
         except OSError as error:
             if error.errno in _REFUSED:
@@ -116,7 +117,7 @@ class Engineer:
             return
         await self._report(activation, "failed", reason)
 
-    async def _work(self, activation: Activation) -> None:
+    async def _work(self, activation: Activation, wall: WallTime) -> None:
         request = _request(activation.state)
         workspace = await asyncio.to_thread(resolve, activation.state.workspace, self.settings)
         briefing = activation.state.briefing or await self._brief(activation)
@@ -127,11 +128,11 @@ class Engineer:
         design = await self._design(activation, workspace, understanding)
         if activation.state.waiting is not None:
             return
-        async with self._system_lock(workspace, design.system):
-            await self._build(activation, workspace, design, understanding)
+        async with wall.turn(self._system_lock(workspace, design.system)):
+            await self._build(activation, workspace, design, understanding, wall=wall)
 
     async def _build(
-        self, activation: Activation, workspace: Path, design: Design, understanding: Understanding
+        self, activation: Activation, workspace: Path, design: Design, understanding: Understanding, *, wall: WallTime
     ) -> None:
         """From the design to the report. Two tasks never build one system at a time: neither could tell its changes."""
         if understanding.profile is None:
@@ -142,7 +143,7 @@ class Engineer:
                 f"{design.system} has become a system for {target_of(stands)!r} since the design was drawn: submit the"
                 " request again, it gets another name"
             )
-        builder = await self._builder(activation, workspace, design)
+        builder = await self._builder(activation, workspace, design, wall)
         delivered = activation.state.delivered or await builder.build(understanding, understanding.profile)
         if activation.state.delivered is None:
             await activation.append("delivered", delivered)
@@ -265,7 +266,7 @@ class Engineer:
             unmet.append(str(problem["message"]))
         return design.model_copy(update={"spec": spec, "unmet": tuple(unmet)})
 
-    async def _builder(self, activation: Activation, workspace: Path, design: Design) -> Builder:
+    async def _builder(self, activation: Activation, workspace: Path, design: Design, wall: WallTime) -> Builder:
         return Builder(
             activation=activation,
             engine=await self.shelf.engine(),
@@ -273,6 +274,7 @@ class Engineer:
             workspace=workspace,
             design=design,
             trainings=self.trainings,
+            wall=wall,
             latency_s=self.settings.latency_s,
         )
 
@@ -299,9 +301,9 @@ class Engineer:
         )
 
     async def _conclude(self, activation: Activation) -> None:
-        """The final event, once the summary is there or its time is over."""
+        """The final event, once the summary is there or its time is over, or the asker's: the work is done by then."""
         state = activation.state
-        if state.waiting == "summary":
+        if state.waiting == "summary" and not _overdue(activation):
             await activation.append("released", Released(reason="still waiting for the summary"))
             return
         report = state.report
@@ -344,6 +346,15 @@ def _answers(activation: Activation) -> Mapping[str, AnswerValue]:
     if designed is None:
         return activation.state.answers
     return fold(activation.task, [event for event in activation.history if event.seq < designed]).answers
+
+
+def _overdue(activation: Activation) -> bool:
+    """True when the deadline passed after the report: a report that tells of the deadline is still summarised."""
+    reported = next((event.seq for event in activation.history if event.event == "reported"), 0)
+    return any(
+        isinstance(event.body, TimedOut) and event.body.timer == "deadline" and event.seq > reported
+        for event in activation.history
+    )
 
 
 def _totals(activation: Activation) -> Totals:

@@ -4,16 +4,20 @@ Published by compare-and-set on the history that was summarised, under an id mad
 redelivery or a second replica writes no second summary.
 """
 
+import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import structlog
 from opentelemetry.trace import SpanKind
 
 from contracts import subjects
 from contracts.envelope import TaskEvent, read_event
-from contracts.task import TaskState, fold
+from contracts.summary import Summary
+from contracts.task import TaskState, fold, transition
 from services._runtime import telemetry
 from services._runtime.bus import Expect
 from services._runtime.consumer import Delivery
@@ -26,6 +30,8 @@ from services._runtime.workspace import resolve
 from services.summarizer.handlers import summarise
 
 _NOWHERE = Path("/nonexistent")
+_LOOK_S: Final = 10.0
+"""How often it is looked whether the task still needs its summary, without a hint: hints may be lost."""
 
 log = structlog.get_logger()
 
@@ -40,7 +46,8 @@ class Desk:
     async def __call__(self, delivery: Delivery) -> None:
         """Nothing to do when the task has its summary, or has ended without it."""
         doorbell = doorbell_of(delivery)
-        history = [read_event(stored) for stored in await self.runtime.bus.history(doorbell.task)]
+        agent = delivery.stored.headers.get("ce-source", "").rpartition(":")[2]
+        history = [read_event(stored) for stored in await self.runtime.bus.history(doorbell.task, agent=agent)]
         state = fold(doorbell.task, history)
         if state.report is None or state.summary is not None or state.final is not None:
             return
@@ -68,7 +75,10 @@ class Desk:
             workspace, writer = resolve(state.workspace, self.runtime.settings), self._writer(state)
         except Permanent:
             workspace, writer = _NOWHERE, None  # prose could not be checked there: the template needs no files
-        summary = await summarise(state, history, workspace=workspace, writer=writer)
+        summary = await self._unless_over(state, history, workspace=workspace, writer=writer)
+        if summary is None:
+            log.info("summarizer.task_over")
+            return
         about = About(
             task=state.task, id=f"{state.task}/summary/{state.last_seq}", causation=causation, workspace=state.workspace
         )
@@ -78,6 +88,49 @@ class Desk:
         except WrongSequence:
             raise BusUnavailable(f"task {state.task!r} moved while it was summarised") from None
         log.info("summarizer.summarised", outcome=summary.outcome, claims=len(summary.claims))
+
+    async def _unless_over(
+        self, state: TaskState, history: Sequence[TaskEvent], *, workspace: Path, writer: Writer | None
+    ) -> Summary | None:
+        """The summary; None as soon as nobody needs it any more: a model call that runs then is cancelled."""
+        if writer is None:
+            return await summarise(state, history, workspace=workspace)
+        writing = asyncio.ensure_future(summarise(state, history, workspace=workspace, writer=writer))
+        watching = asyncio.create_task(self._over(state))
+        try:
+            await asyncio.wait({writing, watching}, return_when=asyncio.FIRST_COMPLETED)
+            if not writing.done():
+                watching.result()  # raises what kept it from watching
+                return None
+            return writing.result()
+        finally:
+            for task in (writing, watching):
+                task.cancel()
+            await asyncio.gather(writing, watching, return_exceptions=True)
+
+    async def _over(self, state: TaskState) -> None:
+        """Returns when the task was cancelled, has ended, or has its summary. Core messages are hints to look."""
+        hint = asyncio.Event()
+
+        async def heard(_: object) -> None:
+            hint.set()
+
+        told = [subjects.task_events_named(state.task, event) for event in subjects.ENDING_HINTS]
+        ends = [await self.runtime.bus.subscribe(subject, heard) for subject in told]
+        await self.runtime.bus.flush()
+        try:
+            while True:
+                for stored in await self.runtime.bus.history(state.task, after=state.last_seq):
+                    state = transition(state, read_event(stored))
+                if state.final is not None or state.cancel is not None or state.summary is not None:
+                    return
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK_S):
+                        await hint.wait()
+                hint.clear()
+        finally:
+            for end in ends:
+                await end()
 
     def _writer(self, state: TaskState) -> Writer | None:
         """Claude, with what the task may use."""

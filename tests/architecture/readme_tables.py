@@ -1,4 +1,4 @@
-"""The tables of the README that code knows better than people: services, subjects, settings, exit codes.
+"""The tables of READMEs that code knows better than people: services, subjects, settings, promises, crash points.
 
 `python -m tests.architecture.readme_tables --write` fills them in between `<!-- table:NAME -->` and
 `<!-- /table -->`; without `--write` it exits 1 and names the tables that are out of date.
@@ -7,17 +7,23 @@
 import importlib
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic.fields import FieldInfo
 
 from contracts.channels import CHANNELS, Channel
+from contracts.permissions import ROLES
+from contracts.permissions import permissions as permissions_of
 from services._runtime.settings import Settings
+from tests.architecture.invariants import INVARIANTS
 from tests.architecture.tree import ROOT, SERVICES, spelled
+from tests.runtime.crash_points import POINTS
 
 README = ROOT / "README.md"
 _ANGLES = str.maketrans("{}", "<>")
+_PERMISSIONS = {role: permissions_of(role) for role in ROLES}
 
 
 def services() -> str:
@@ -57,7 +63,35 @@ def settings() -> str:
     return _table(("variable", "default", "meaning"), rows)
 
 
+def invariants() -> str:
+    """Every promise of the runtime with its number and the tests that prove it."""
+    rows = [
+        (str(number), promise.text, "<br>".join(f"`{test}`" for test in promise.tests))
+        for number, promise in enumerate(INVARIANTS, start=1)
+    ]
+    return _table(("", "what holds", "proved by"), rows)
+
+
+def crash_points() -> str:
+    """Every point at which a process is killed, what is there afterwards, and what is done again."""
+    rows = [(point.role, point.where, point.survives, point.again) for point in POINTS]
+    return _table(("process", "killed", "what survives", "what repeats"), rows)
+
+
+def permissions() -> str:
+    """Every role with what it may publish and what it may hear, as the server's configuration has it."""
+    rows = [(role, _allowed(may.publish, may.never), _allowed(may.subscribe, ())) for role, may in _PERMISSIONS.items()]
+    return _table(("role", "publishes", "hears"), rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {"services": services, "subjects": subjects, "settings": settings}
+"""Of the README at the top."""
+DOCUMENTS: dict[Path, dict[str, Callable[[], str]]] = {
+    README: TABLES,
+    ROOT / "deploy" / "README.md": {"permissions": permissions},
+    ROOT / "services" / "_runtime" / "README.md": {"invariants": invariants, "crash-points": crash_points},
+}
+"""Document -> its tables."""
 
 
 def variable(name: str, field: FieldInfo) -> str:
@@ -70,13 +104,13 @@ def written(readme: str, name: str) -> str:
     """The text between the markers of a table. Raises LookupError when the README has no such markers."""
     match = _markers(name).search(readme)
     if match is None:
-        raise LookupError(f"README.md has no <!-- table:{name} --> ... <!-- /table -->")
+        raise LookupError(f"the README has no <!-- table:{name} --> ... <!-- /table -->")
     return match.group(2)
 
 
-def filled(readme: str) -> str:
-    """The README with every table as the code says."""
-    for name, table in TABLES.items():
+def filled(readme: str, tables: Mapping[str, Callable[[], str]]) -> str:
+    """A README with every table as the code says."""
+    for name, table in tables.items():
         written(readme, name)
         text = f"\n{table()}\n"
         readme = _markers(name).sub(lambda match, text=text: f"{match.group(1)}{text}{match.group(3)}", readme)
@@ -90,6 +124,11 @@ def _markers(name: str) -> re.Pattern[str]:
 def _bodies(channel: Channel) -> str:
     """The bodies by name; a doorbell carries whatever rang it."""
     return channel.messages[0].__name__ if len(channel.messages) == 1 else "that of the waking event"
+
+
+def _allowed(subjects: Iterable[str], never: Iterable[str]) -> str:
+    listed = [f"`{subject}`" for subject in subjects]
+    return "<br>".join([*listed, *(f"never `{subject}`" for subject in never)])
 
 
 def _default(field: FieldInfo) -> str:
@@ -113,11 +152,13 @@ def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def main() -> int:
     """Checks, or with `--write` fills in."""
-    readme = README.read_text(encoding="utf-8")
-    if "--write" in sys.argv[1:]:
-        README.write_text(filled(readme), encoding="utf-8")
-        return 0
-    outdated = [name for name, table in TABLES.items() if written(readme, name) != f"\n{table()}\n"]
+    outdated: list[str] = []
+    for document, tables in DOCUMENTS.items():
+        readme = document.read_text(encoding="utf-8")
+        if "--write" in sys.argv[1:]:
+            document.write_text(filled(readme, tables), encoding="utf-8")
+        else:
+            outdated += [name for name, table in tables.items() if written(readme, name) != f"\n{table()}\n"]
     if outdated:
         sys.stderr.write(f"out of date: {', '.join(outdated)}\nrun: python -m {__spec__.name} --write\n")
     return 1 if outdated else 0

@@ -19,8 +19,20 @@ OURS = [spelled(service) for service in SERVICES]
 every_service = pytest.mark.parametrize("service", OURS)
 
 
+def mounts_of(service: str) -> list[dict[str, Any]]:
+    """What a container mounts, in the long form."""
+    found: list[dict[str, Any]] = []
+    for mount in COMPOSE["services"][service].get("volumes", []):
+        if isinstance(mount, str):
+            source, target = mount.removesuffix(":ro").rsplit(":", 1)
+            found.append({"source": source, "target": target, "read_only": mount.endswith(":ro")})
+        else:
+            found.append(mount)
+    return found
+
+
 def test_ports_are_published_on_loopback_only() -> None:
-    """The bus has no passwords in this setup: nobody else on the network may reach it."""
+    """The bus has keys and no TLS in this setup: nobody else on the network may listen."""
     ports = [port for service in COMPOSE["services"].values() for port in service.get("ports", [])]
 
     assert [port for port in ports if not port.startswith("127.0.0.1:")] == []
@@ -67,12 +79,35 @@ def test_a_container_sets_only_what_is_a_setting(service: str) -> None:
 
 def test_volumes_and_files_that_compose_names_exist() -> None:
     """Named volumes are declared, mounted files are there."""
-    mounts = [mount for service in COMPOSE["services"].values() for mount in service.get("volumes", [])]
-    sources = {mount.rsplit(":", 2 if mount.endswith(":ro") else 1)[0] for mount in mounts}
+    sources = {mount["source"] for service in COMPOSE["services"] for mount in mounts_of(service)}
     files = {source for source in sources if source.startswith("./")}
     named = {source for source in sources if re.fullmatch(r"[a-z]+", source)}
 
     assert ([file for file in files if not (ROOT / file).is_file()], named) == ([], set(COMPOSE["volumes"]))
+
+
+@every_service
+def test_a_container_sees_its_own_key_alone(service: str) -> None:
+    """One part of the volume of keys, to read, and the setting names the file in it."""
+    keys = [mount for mount in mounts_of(service) if mount["source"] == "keys"]
+    named = COMPOSE["services"][service]["environment"]["MLMESH_NKEY_FILE"]
+
+    assert [(mount["target"], mount["volume"]["subpath"], mount["read_only"]) for mount in keys] == [
+        (f"/keys/{service}", service, True)
+    ]
+    assert named == f"/keys/{service}/{service}.nk"
+
+
+@every_service
+def test_a_container_starts_when_keys_and_streams_are_made(service: str) -> None:
+    """Keys before the server, streams before the services."""
+    waits = {name: COMPOSE["services"][name]["depends_on"] for name in ("nats", "provision", service)}
+
+    assert {name: [(other, how["condition"]) for other, how in others.items()] for name, others in waits.items()} == {
+        "nats": [("keys", "service_completed_successfully")],
+        "provision": [("nats", "service_healthy")],
+        service: [("provision", "service_completed_successfully")],
+    }
 
 
 def test_the_image_is_made_of_what_the_context_sends() -> None:

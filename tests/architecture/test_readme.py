@@ -44,7 +44,7 @@ def test_every_link_leads_to_a_file() -> None:
     broken = [
         f"{path.relative_to(ROOT)}: {target}"
         for path in sorted(ROOT.glob("**/README.md"))
-        if not {".venv", "node_modules", ".demo"} & set(path.parts)
+        if not {".venv", "node_modules", ".demo", ".bench"} & set(path.parts)
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
         if not re.match(r"[a-z]+:", target) and not (path.parent / target).exists()
     ]

@@ -20,7 +20,7 @@ from contracts.message import ContractError, Message
 from tests.contracts.strategies import instances, leaves
 
 SCHEMAS = {model: Draft202012Validator(asyncapi.message_schema(model)) for model in asyncapi.messages()}
-PARTIES = {*subjects.SERVICES, channels.CLIENT, channels.SERVER, channels.SYSTEM}
+PARTIES = {*subjects.SERVICES, channels.CLIENT, channels.OPERATOR, channels.SERVER, channels.SYSTEM}
 
 
 def run_check(directory: Path, seed: str = "0") -> tuple[int, str]:

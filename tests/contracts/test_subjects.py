@@ -79,7 +79,7 @@ def test_the_subject_of_a_report_is_read_back(agent: str) -> None:
 def test_no_name_adds_a_token_or_a_wildcard(task: str, name: str) -> None:
     """Timers, dead letters, live views and systems hold names as one literal token too."""
     built = (
-        (subjects.timer(task, name), 4),
+        (subjects.timer(task, name, name), 5),
         (subjects.dead(name), 3),
         (subjects.live(task), 3),
         (subjects.system_event(name, "drifted"), 4),
@@ -114,7 +114,7 @@ def test_an_id_that_is_no_token_is_refused_everywhere(task: str) -> None:
         lambda: subjects.task_event(task, "working", "a"),
         lambda: subjects.task_history(task),
         lambda: subjects.work_item("a", task),
-        lambda: subjects.timer(task, "answers"),
+        lambda: subjects.timer(task, "answers", "a"),
         lambda: subjects.live(task),
     ):
         with pytest.raises(subjects.SubjectError, match="task id"):

@@ -75,8 +75,9 @@ def here(tmp_path: Path, collector: Collector) -> Iterator[Here]:
 
 @pytest.fixture
 async def bus(here: Here) -> AsyncIterator[Bus]:
-    """A client of that bus."""
-    found = await Bus.connect(Settings.read(nats_url=here.url), "test")
+    """A client of that bus, with a person's key."""
+    settings = Settings.read(nats_url=here.url, nkey_file=here.keys / "client" / "client.nk")
+    found = await Bus.connect(settings, "test")
     yield found
     await found.close()
 
@@ -87,12 +88,15 @@ async def test_a_task_goes_through_the_services_of_the_compose_file(here: Here, 
     workspace = workspaces.churn(Path(here.translated("/workspaces/shop")))
     body = {"request": workspaces.REQUEST, "workspace": str(workspace), "accept_defaults": True}
 
-    await bus.client.publish(subjects.task_event("t1", "submitted", subjects.ML_ENGINEER), json.dumps(body).encode())
+    await bus.send(subjects.task_event("t1", "submitted", subjects.ML_ENGINEER), json.dumps(body).encode())
     final = await until(bus, "t1", FINAL, within_s=WITHIN_S)
 
     assert isinstance(final.body, Completed), final.body
     assert [path.name for path in (workspace / "ml").glob("*/system.toml")] == ["system.toml"]
     assert collector.paths == {"/v1/traces"}
+    assert json.loads(here.told("monitor", "doctor"))["healthy"]
+    assert json.loads(here.told("operator", "dead", "list"))["letters"] == []
+    assert [line for line in here.log("nats").splitlines() if "iolation" in line] == []
 
 
 def test_every_container_stops_when_it_is_told_to(here: Here) -> None:

@@ -20,7 +20,7 @@ import structlog
 
 ROOT: Final = Path(__file__).parents[2]
 FAKES: Final = {
-    "context-manager": "tests.fakes.services:start_idle",
+    "context-manager": "tests.fakes.services:start_context_manager",
     "ml-engineer": "tests.fakes.services:start_engineer",
     "summarizer": "tests.fakes.services:start_summarizer",
     "gateway": "tests.fakes.services:start_gateway",

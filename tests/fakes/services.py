@@ -14,8 +14,8 @@ from typing import Literal
 
 from contracts import subjects
 from contracts.agent import AgentCard
-from contracts.briefing import Briefing, BriefingBody, Fact
-from contracts.envelope import read_event
+from contracts.briefing import Briefing, BriefingBody, ContextRequest, Fact
+from contracts.envelope import Metadata, read_event
 from contracts.events import (
     Artifact,
     Canceled,
@@ -31,6 +31,7 @@ from contracts.events import (
     Section,
     Totals,
 )
+from contracts.message import Message
 from contracts.report import ActivityReport
 from contracts.summary import Claim, Summary
 from contracts.task import fold
@@ -39,6 +40,7 @@ from services._runtime.consumer import Delivery, PullConsumer
 from services._runtime.errors import Interrupted, Permanent
 from services._runtime.journal import Activation
 from services._runtime.publisher import About
+from services._runtime.responder import Responder
 from services._runtime.service import Runtime
 from services._runtime.settings import Settings
 from services._runtime.worker import Doorbells, Worker
@@ -62,6 +64,19 @@ async def start_idle(runtime: Runtime) -> None:
     """A service that is ready and has nothing to do."""
     runtime.ready.set()
     await runtime.stop.wait()
+
+
+async def start_context_manager(runtime: Runtime) -> None:
+    """Knows nothing, and says so to whoever asks."""
+
+    def nothing(summary: str) -> Briefing:
+        return Briefing(response_to="x", status="not_found", briefing=BriefingBody(summary=summary))
+
+    async def answer(request: ContextRequest, _: Metadata) -> Message:
+        return nothing(f"nothing is known for {request.requesting_agent}")
+
+    names = [subjects.context_request(name) for name in ("get_task_briefing", "get_directory_purpose")]
+    await Responder(runtime, names, ContextRequest, answer, nothing).run(runtime.stop)
 
 
 async def start_gateway(runtime: Runtime) -> None:
@@ -107,7 +122,7 @@ async def start_broken(runtime: Runtime) -> None:
 
 
 STARTS = {
-    subjects.CONTEXT_MANAGER: start_idle,
+    subjects.CONTEXT_MANAGER: start_context_manager,
     subjects.ML_ENGINEER: start_engineer,
     subjects.SUMMARIZER: start_summarizer,
     subjects.GATEWAY: start_gateway,

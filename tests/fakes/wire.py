@@ -1,4 +1,4 @@
-"""The wire between a client and a nats-server: a TCP proxy that loses what the server says, and breaks.
+"""The wire between a client and a nats-server: a TCP proxy that loses what either side says, and breaks.
 
 It runs on the loop of the test. A connection may also be refused in the two ways that clients take worst: reset right
 after the greeting, and closed in the middle of it.
@@ -23,10 +23,19 @@ class Wire:
     url: str = ""
     silent: bool = False
     """What the server says is lost."""
+    mute: bool = False
+    """What the client says is lost."""
+    closed: bool = False
+    """Nobody gets through: a connection ends as soon as it is made."""
     refusals: list[Literal["reset", "half"]] = field(default_factory=list[Literal["reset", "half"]])
     """How the next connections end before they begin."""
     _writers: list[asyncio.StreamWriter] = field(default_factory=list[asyncio.StreamWriter])
     _pumps: set["asyncio.Task[None]"] = field(default_factory=set["asyncio.Task[None]"])
+
+    @property
+    def connected(self) -> bool:
+        """Whether somebody is connected to the server through it."""
+        return any(not writer.is_closing() for writer in self._writers)
 
     def cut(self) -> None:
         """Every connection breaks at once."""
@@ -39,8 +48,15 @@ class Wire:
         if self.refusals:
             await _refuse(writer, self.refusals.pop(0))
             return
-        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self.target)
-        self._writers += [writer, server_writer]
+        if self.closed:
+            writer.transport.abort()
+            return
+        try:
+            server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:  # the server is away: to its client this looks like a refusal
+            writer.transport.abort()
+            return
+        self._writers = [one for one in self._writers if not one.is_closing()] + [writer, server_writer]
         for pump in (self._pump(reader, server_writer), self._pump(server_reader, writer, from_server=True)):
             task = asyncio.create_task(pump)
             self._pumps.add(task)
@@ -49,9 +65,9 @@ class Wire:
     async def _pump(
         self, source: asyncio.StreamReader, target: asyncio.StreamWriter, *, from_server: bool = False
     ) -> None:
-        with suppress(OSError):
+        with suppress(OSError, RuntimeError):  # the other end may just have gone: uvloop says it with a RuntimeError
             while said := await source.read(65_536):
-                if not (from_server and self.silent):
+                if not (self.silent if from_server else self.mute):
                     target.write(said)
                     await target.drain()
         target.close()

@@ -18,7 +18,15 @@ from services._runtime import telemetry
 from services._runtime.bus import Ack, Bus, Expect, _within  # pyright: ignore[reportPrivateUsage]
 from services._runtime.consumer import OrderedConsumer
 from services._runtime.embedded import EmbeddedServer
-from services._runtime.errors import BusUnavailable, Forbidden, Malformed, Misconfigured, TooLarge, WrongSequence
+from services._runtime.errors import (
+    BusUnavailable,
+    Forbidden,
+    Malformed,
+    Misconfigured,
+    StoreFull,
+    TooLarge,
+    WrongSequence,
+)
 from services._runtime.provision import durables, provision, streams
 from services._runtime.publisher import About, Publisher
 from services._runtime.settings import Settings
@@ -210,8 +218,8 @@ async def test_a_full_store_is_told_as_what_it_is(tmp_path: Path) -> None:
     await server.start()
     bus = await Bus.connect(settings, "test", url=server.url)
     await provision(bus)
-    stored = [put(bus, f"m{number}", b"x" * 1000) for number in range(400)]
-    with pytest.raises(BusUnavailable, match="cannot store"):
+    stored = [bus.publish(SUBJECT, b"x" * 1000, {MSG_ID: f"m{number}"}, patient=False) for number in range(400)]
+    with pytest.raises(StoreFull, match="the bus has no room to store 'mesh"):
         await asyncio.gather(*stored)
     assert (await bus.history("t1"))[0].seq == 1
     await bus.close()
@@ -405,4 +413,4 @@ async def test_connecting_ends_in_time_when_a_cancellation_is_swallowed() -> Non
         await asyncio.Event().wait()
 
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(_within(0.05, connect()), 5)
+        await asyncio.wait_for(_within(0.05, connect(), asyncio.get_running_loop().create_future()), 5)

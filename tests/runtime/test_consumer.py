@@ -97,7 +97,7 @@ async def test_a_stream_that_is_not_there_is_asked_for_now_and_then(bus: Bus, se
         asked.append(message.subject)
 
     other = await Bus.connect(settings, "other")
-    end = await other.subscribe(f"$JS.API.CONSUMER.CREATE.{subjects.REPORTS}", heard)
+    end = await other.subscribe(f"$JS.API.CONSUMER.CREATE.{subjects.REPORTS}.>", heard)
     await other.flush()
     await bus.api(f"STREAM.DELETE.{subjects.REPORTS}", {})
     async with reading(bus, seen) as reports:

@@ -50,7 +50,7 @@ SPOKEN = says(ANSWER.model_dump_json())
 @asynccontextmanager
 async def claude(fake: FakeAnthropic, *, limit: Limit = PLENTY, **given: Any) -> AsyncGenerator[Claude]:
     """Claude on the fake, quick to retry."""
-    patience = Patience(base_delay_s=0.001, timeout_s=given.get("timeout_s", 20))
+    patience = Patience(base_delay_s=0.001, timeout_s=given.get("timeout_s", 20), queue_s=given.get("queue_s", 5))
     access = Access(api_key=given.get("key", KEY), base_url=fake.url)
     model = resolve(given.get("model", "haiku"))
     writer = Claude(access, model=model, limit=limit, max_output_tokens=1_000, patience=patience)
@@ -214,6 +214,25 @@ async def test_silence_ends_with_the_patience() -> None:
             with pytest.raises(Transient, match=r"did not answer within 0\.5 s"):
                 await ask(writer)
             assert await asyncio.to_thread(fake.disconnected.wait, 10)
+
+
+async def test_whoever_finds_no_place_in_time_is_told_before_a_call_is_made() -> None:
+    """Two calls at a time: a third uses up none of its time in the queue and is never cut off in the middle."""
+    hangs = Reply(content=SPOKEN.content, until="hang")
+    with FakeAnthropic(hangs, hangs, SPOKEN) as fake:
+        async with claude(fake, queue_s=0.2) as writer:
+            others = [asyncio.create_task(ask(writer)) for _ in range(2)]
+            await asyncio.to_thread(fake.streaming.wait, 10)
+            while len(fake.requests) < 2:  # noqa: ASYNC110 - the fake's thread
+                await asyncio.sleep(0.01)
+            third = writer.for_task(PLENTY)
+            with pytest.raises(Transient, match=r"claude-haiku-5-5 was busy with other calls for 0\.2 s"):
+                await ask(third)
+            assert (third.ledger.calls, len(fake.requests)) == (0, 2)
+            others[0].cancel()
+            assert await ask(third) == ANSWER
+            others[1].cancel()
+            await asyncio.gather(*others, return_exceptions=True)
 
 
 def test_reservations_that_are_open_at_the_same_time_count_together() -> None:

@@ -61,6 +61,9 @@ async def test_the_probe_says_ready_and_then_why_not(services: Services, bus: Bu
     await eventually(ready, within_s=30)
     assert await probe(server, subjects.SUMMARIZER) == (0, "ready")
     assert await probe(server, subjects.CONTEXT_MANAGER) == (1, "not running")
+    services.freeze(subjects.SUMMARIZER)
+    code, found = await probe(server, subjects.SUMMARIZER)
+    assert (code, found.startswith("summarizer on this host does not answer: it is frozen")) == (1, True)
 
 
 async def probe(server: NatsServer, name: str) -> tuple[int, str]:

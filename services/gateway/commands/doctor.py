@@ -4,6 +4,7 @@ A check never ends the others. Where no mesh runs, the home's bus is started to 
 """
 
 import asyncio
+import contextlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -13,17 +14,22 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from contracts import subjects
+from contracts.briefing import ContextRequest, Query
 from services._runtime.bus import Bus
+from services._runtime.consumer import last_active
 from services._runtime.embedded import find_server, version_of
-from services._runtime.errors import BusUnavailable, MeshError
-from services._runtime.health import trouble
+from services._runtime.errors import BusUnavailable, Forbidden, MeshError, NobodyAnswers
+from services._runtime.health import FROZEN, replicas
 from services._runtime.provision import durables
+from services._runtime.publisher import About
 from services._runtime.workspace import roots
 from services.gateway import requests
 from services.gateway.attach import Desk, Place, at_desk, place_of
 from services.gateway.exits import Exit
 from services.gateway.output import Output
 
+_PATIENCE_S: Final = 5.0
+"""How long a request may take."""
 _ROOM: Final = 1 << 30
 """Bytes that should be free: a task's data, its snapshot and models."""
 
@@ -129,7 +135,7 @@ async def _at_the_bus(desk: Desk) -> list[Check]:
     checks += [await _streams(desk.bus), await _durables(desk.bus)]
     checks += [await _service(desk, name) for name in subjects.SERVICES]
     dead = await requests.dead_letters(desk.bus)
-    do = "read their reasons on mesh.dead.>: each names what was wrong with a message" if dead else ""
+    do = "see what was wrong with each, and redrive or discard it: mlmesh dead list" if dead else ""
     return [*checks, Check("dead letters", ok=True, found=str(dead), do=do)]
 
 
@@ -157,19 +163,75 @@ def _complete(name: str, wanted: Sequence[str], found: Sequence[str]) -> Check:
     missing = [each for each in wanted if each not in found]
     if missing:
         return Check(
-            name, ok=False, found=f"missing: {', '.join(missing)}", do="start a service: each makes what is missing"
+            name,
+            ok=False,
+            found=f"missing: {', '.join(missing)}",
+            do="start a service, each makes what is missing; with keys: mlmesh provision",
         )
     return Check(name, ok=True, found=", ".join(wanted))
 
 
 async def _service(desk: Desk, name: str) -> Check:
+    """Every replica by its own word; of one that says nothing, what the server knows."""
     if not desk.works:
         return Check(name, ok=True, found="no mesh runs here now: `mlmesh up` starts it")
     try:
-        why = await trouble(desk.bus, name)
-    except BusUnavailable:
+        found = await replicas(desk.bus, name)
+    except NobodyAnswers:
         return Check(name, ok=False, found="not running", do=f"start it: python -m services.{name.replace('-', '_')}")
-    return Check(name, ok=not why, found=why or "ready", do="see its log; restart it if this stays" if why else "")
+    except BusUnavailable:
+        do = "end the process and start it again: its work is given to it anew, nothing is lost"
+        return Check(name, ok=False, found=f"{FROZEN}{await _last_seen(desk.bus, name)}", do=do)
+    ill = [f"{replica.trouble} (process {replica.pid} on {replica.host})" for replica in found if replica.trouble]
+    if ill:
+        return Check(name, ok=False, found="; ".join(ill), do=await _do_about_deaf(desk.bus, name))
+    if name == subjects.CONTEXT_MANAGER and not await _answers(desk):
+        do = "restart it: the reports reach it and the requests do not"
+        return Check(name, ok=False, found="answers no request on mesh.context.>", do=do)
+    return Check(name, ok=True, found="ready" if len(found) == 1 else f"{len(found)} replicas, all ready")
+
+
+async def _last_seen(bus: Bus, service: str) -> str:
+    """When the server last gave work to a service that says nothing now; who may not ask is not told."""
+    with contextlib.suppress(Forbidden):
+        times = [await last_active(bus, stream, durable) for stream, durable in _of(bus, service)]
+        return f"; the bus last gave it work at {max(times)[:19]}Z" if any(times) else ""
+    return ""
+
+
+async def _do_about_deaf(bus: Bus, service: str) -> str:
+    """A durable that is gone makes deaf, as does a connection that is up at one end only."""
+    gone = [
+        f"{stream}/{durable}"
+        for stream, durable in _of(bus, service)
+        if durable not in await _names(bus, f"CONSUMER.NAMES.{stream}", "consumers")
+    ]
+    if gone:
+        return f"restart it: {', '.join(gone)} was deleted on the server, and each service makes what it misses"
+    return "wait a moment; if it stays, restart it, and look at what stands between it and the bus (proxy, firewall)"
+
+
+def _of(bus: Bus, service: str) -> list[tuple[str, str]]:
+    """(stream, name) of the durables that a service pulls from."""
+    found = [(stream, str(config["durable_name"])) for stream, config in durables(bus)]
+    return [(stream, name) for stream, name in found if name == service]
+
+
+async def _answers(desk: Desk) -> bool:
+    """Whether the context-manager answers a request: the one subscription that no consumer of the server's watches."""
+    request = ContextRequest(
+        requesting_agent="doctor", request_type="get_directory_purpose", payload=Query(query="is anybody there?")
+    )
+    about = About(workspace=str(desk.place.workspace))
+    try:
+        await desk.publisher.request(
+            subjects.context_request(request.request_type), request, about, timeout_s=_PATIENCE_S
+        )
+    except BusUnavailable:
+        return False
+    except Forbidden:  # who may not ask cannot tell
+        return True
+    return True
 
 
 def _do_about(place: Place) -> str:

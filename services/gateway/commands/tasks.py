@@ -35,7 +35,7 @@ async def execute(options: Options, output: Output) -> int:
     found = {"tasks": [_row(state, now) for state in states], "dead_letters": dead}
     parts: list[Any] = [_table(states, now)] if states else ["no tasks yet"]
     parts += [part for state in states if outcome_of(state) == "waiting" for part in _waiting(state)]
-    output.result(found, *parts, f"dead letters: {dead}")
+    output.result(found, *parts, f"dead letters: {dead}{'; see: mlmesh dead list' if dead else ''}")
     return Exit.SUCCESS
 
 

@@ -75,7 +75,7 @@ async def test_where_a_mesh_lives_every_command_is_its_client(tmp_path: Path) ->
 async def test_nats_url_makes_a_client_whatever_lives_in_the_home(settings: Settings, tmp_path: Path) -> None:
     """A mesh is there when its streams are."""
     place = Place(settings.model_copy(update={"bus_patience_s": 1}), tmp_path)
-    with pytest.raises(Misconfigured, match=r"lacks the streams TASKS, WORK, .*: start the services there"):
+    with pytest.raises(Misconfigured, match=r"lacks the streams TASKS, TIMERS, WORK, .*: start the services there"):
         await at_desk(place, "mesh", mode)
 
 

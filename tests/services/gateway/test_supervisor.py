@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
+from nats.aio.msg import Msg
 
 from contracts import subjects
 from contracts.dead import DeadLetter
@@ -12,6 +14,7 @@ from contracts.envelope import MSG_ID
 from contracts.events import Completed, Failed, TaskSubmitted, Working
 from services._runtime import telemetry
 from services._runtime.bus import Bus, Expect
+from services._runtime.provision import durables
 from services._runtime.publisher import About, Publisher
 from services._runtime.service import Runtime
 from services._runtime.settings import Settings
@@ -120,32 +123,120 @@ async def test_an_unknown_major_version_is_a_dead_letter(bus: Bus, settings: Set
 async def test_work_that_used_up_its_deliveries_is_a_dead_letter_and_its_task_failed(
     bus: Bus, settings: Settings, publisher: Publisher
 ) -> None:
-    """An executor that dies each time: the advisory ends what nobody else can."""
-    async with gateway(bus, settings):
-        await publisher.event("submitted", "ml-engineer", TaskSubmitted(request="predict"), About(task="t1"))
-        wanted = b'{"batch": 1, "expires": 2000000000}'
-        dying = asyncio.create_task(_never_acknowledge(bus, wanted))
-        final = await until(bus, "t1", FINAL, within_s=30)
-        dying.cancel()
+    """Where an operator has set a limit: the advisory ends what nobody else can, and the item is taken away."""
+    await publisher.event("submitted", "ml-engineer", TaskSubmitted(request="predict"), About(task="t1"))
+    async with tried_in_vain(bus, subjects.WORK, subjects.ML_ENGINEER), gateway(bus, settings):
+        final = await until(bus, "t1", FINAL)
         [letter] = await letters(bus, 1)
+        await eventually(partial(nothing_rings, bus))
     assert isinstance(final.body, Failed)
-    assert "tried 5 times" in final.body.reason
-    assert (letter.stream, letter.durable, letter.deliveries) == ("WORK", "ml-engineer", 5)
+    assert final.body.reason == (
+        "the work was tried 2 times without an end: look at the ml-engineer's log, then submit it again"
+    )
+    assert (letter.stream, letter.durable, letter.deliveries) == ("WORK", "ml-engineer", 2)
 
 
-async def _never_acknowledge(bus: Bus, wanted: bytes) -> None:
-    """Takes work and forgets it, as a process does that is killed each time."""
-    while True:
-        heard = asyncio.Event()
+async def test_any_message_that_used_up_its_deliveries_is_a_dead_letter(bus: Bus, settings: Settings) -> None:
+    """Whatever the stream: its own reader had no word left to say about it."""
+    await bus.publish("mesh.system.churn.trained", b'{"system":"churn","event":"trained"}', {MSG_ID: "m1"})
+    async with tried_in_vain(bus, subjects.SYSTEMS, subjects.SYSTEMS_DURABLE), gateway(bus, settings):
+        [letter] = await letters(bus, 1)
+    assert (letter.stream, letter.stream_seq, letter.durable, letter.deliveries, letter.reason) == (
+        "SYSTEMS",
+        1,
+        "ml-engineer-systems",
+        2,
+        "the message was tried 2 times without an end: look at the ml-engineer-systems's log, then redrive it again",
+    )
 
-        async def hear(_message: object, heard: asyncio.Event = heard) -> None:
-            heard.set()
 
-        inbox = bus.client.new_inbox()
-        end = await bus.subscribe(inbox, hear)
-        await bus.client.publish("$JS.API.CONSUMER.MSG.NEXT.WORK.ml-engineer", wanted, reply=inbox)
-        await heard.wait()
-        await end()
+@asynccontextmanager
+async def tried_in_vain(bus: Bus, stream: str, durable: str) -> AsyncGenerator[None]:
+    """A durable that may give a message twice, and a reader that refuses it each time without a word."""
+    config = next(config for place, config in durables(bus) if (place, config["durable_name"]) == (stream, durable))
+    limited = {"stream_name": stream, "config": {**config, "max_deliver": 2}}
+    await bus.api(f"CONSUMER.DURABLE.CREATE.{stream}.{durable}", limited)
+
+    async def refuse(message: Msg) -> None:
+        if message.reply:
+            await bus.client.publish(message.reply, b"-NAK")
+
+    inbox = bus.client.new_inbox()
+    end = await bus.subscribe(inbox, refuse)
+    wanted = b'{"batch": 10, "expires": 20000000000}'
+    await bus.client.publish(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}", wanted, reply=inbox)
+    await eventually(lambda: bus.subjects_of(subjects.ADVISORIES, ">"))
+    yield
+    await end()
+
+
+async def nothing_rings(bus: Bus) -> bool:
+    """True when WORK is empty."""
+    return not await bus.subjects_of(subjects.WORK, ">")
+
+
+@pytest.mark.parametrize(
+    "advisory",
+    [
+        b"{}",
+        b"[" * 100_000,
+        b'{"stream":"NOPE","consumer":"x","stream_seq":1,"deliveries":5,"timestamp":"2026-01-01T00:00:00Z"}',
+        b'{"stream":"WORK","consumer":"x","stream_seq":1e999,"deliveries":5,"timestamp":"2026-01-01T00:00:00Z"}',
+        b'{"stream":"WORK","consumer":"x","stream_seq":-1,"deliveries":5,"timestamp":"2026-01-01T00:00:00Z"}',
+    ],
+)
+async def test_an_advisory_that_the_server_never_wrote_is_a_dead_letter(
+    bus: Bus, settings: Settings, advisory: bytes
+) -> None:
+    """At once: looked for in the streams, it would hold up the others."""
+    async with gateway(bus, settings):
+        await bus.client.publish("$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.WORK.x", advisory)
+        [letter] = await letters(bus, 1)
+    assert (letter.stream, letter.deliveries) == ("ADVISORIES", 1)
+
+
+@pytest.mark.parametrize(
+    ("subject", "body", "reason"),
+    [
+        ("mesh.system.churn", b"{}", "is not mesh.system.<system>.<event>"),
+        ("mesh.system.churn.trained", b"{nope", "not a SystemEvent"),
+        ("mesh.system.churn.trained", b'{"system":"churn","event":"drifted"}', "they must agree"),
+    ],
+)
+async def test_what_no_system_can_have_said_is_a_dead_letter(
+    bus: Bus, settings: Settings, subject: str, body: bytes, reason: str
+) -> None:
+    """An event that can be read, of the system that its subject names, is none."""
+    async with gateway(bus, settings):
+        await bus.publish("mesh.system.churn.drifted", b'{"system":"churn","event":"drifted"}', {MSG_ID: "m0"})
+        await bus.publish(subject, body, {MSG_ID: "m1"})
+        [letter] = await letters(bus, 1)
+    assert (letter.stream, letter.stream_seq) == ("SYSTEMS", 2)
+    assert reason in letter.reason
+
+
+async def test_a_word_to_an_agent_that_nobody_is_is_a_dead_letter_and_its_doorbell_goes(
+    bus: Bus, settings: Settings, publisher: Publisher
+) -> None:
+    """Nobody would ever take the item from WORK; a subject that looks like a filter takes nobody else's along."""
+    await publisher.event("submitted", "ml-engineer", TaskSubmitted(request="predict"), About(task="t1"))
+    for agent in ("wizard", "*"):
+        await bus.client.publish(f"mesh.task.t1.cancel-requested.{agent}", b"{}")
+    runtime = Runtime("gateway", settings, bus, telemetry.start("gateway", settings), asyncio.Event())
+    await eventually(partial(rung, bus, 3))
+    await Supervisor(runtime).clear_doorbells()
+    async with gateway(bus, settings):
+        found = await letters(bus, 2)
+    assert [letter.reason for letter in found] == [
+        "no agent is named 'wizard': submit to one of ml-engineer",
+        "'*' is no agent's token; '*' is written '%2A'",
+    ]
+    assert await bus.subjects_of(subjects.WORK, ">") == {"mesh.work.ml-engineer.t1": 1}
+
+
+async def rung(bus: Bus, count: int) -> bool:
+    """True when so many items stand in WORK."""
+    return sum((await bus.subjects_of(subjects.WORK, ">")).values()) == count
 
 
 async def test_a_task_whose_doorbell_was_lost_is_rung_again(bus: Bus, settings: Settings, publisher: Publisher) -> None:
