@@ -21,6 +21,7 @@ from contracts.events import EVENTS
 from contracts.message import ContractError, Message
 
 MSG_ID: Final = "Nats-Msg-Id"
+EXPECTED_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
 TRACEPARENT: Final = "traceparent"
 WORKSPACE: Final = "mesh-workspace"
 CORRELATION: Final = "mesh-correlation-id"
@@ -86,6 +87,8 @@ class TaskEvent:
     metadata: Metadata
     body: Message | None
     problem: str = ""
+    expected: int = 0
+    """Sequence that its publisher took for the task's newest, when it said so: what it knew. 0: it said nothing."""
 
 
 def encode(metadata: Metadata) -> dict[str, str]:
@@ -151,7 +154,12 @@ def decode_event(stored: Stored) -> TaskEvent:
     metadata = decode(stored, message=model, task=place.task)
     _check_scheduler(stored, place)
     return TaskEvent(
-        seq=stored.seq, event=place.event, agent=place.agent, metadata=metadata, body=model.from_bytes(stored.data)
+        seq=stored.seq,
+        event=place.event,
+        agent=place.agent,
+        metadata=metadata,
+        body=model.from_bytes(stored.data),
+        expected=_number(stored.headers.get(EXPECTED_SEQUENCE, "")),
     )
 
 
@@ -244,6 +252,10 @@ def _check_scheduler(stored: Stored, place: subjects.TaskSubject) -> None:
     own = parts[:3] == ["mesh", "timer", place.task] and parts[4:] in ([], [subjects.token(place.agent)])
     if place.event != "timeout" or not own:
         raise ContractError(f"published by the timer {scheduler!r}: a timer may only say `timeout` on its own task")
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
 
 
 def _time(text: str | None, fallback: datetime) -> datetime:

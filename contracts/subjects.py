@@ -201,6 +201,14 @@ def parse_timer(subject: str) -> tuple[str, str]:
     return checked_task_id(parts[2]), name_of(parts[3])
 
 
+def parse_due(subject: str) -> tuple[str, str, str]:
+    """(task, name, agent) of `mesh.due.<task>.<name>.<agent>`; SubjectError for anything else."""
+    parts = subject.split(".")
+    if len(parts) != 5 or parts[:2] != ["mesh", "due"]:
+        raise SubjectError(f"subject {subject!r} is not mesh.due.<task>.<name>.<agent>")
+    return checked_task_id(parts[2]), name_of(parts[3]), name_of(parts[4])
+
+
 def report(agent: str) -> str:
     """`mesh.report.<agent>`."""
     return f"{REPORTS_PREFIX}.{token(agent)}"

@@ -172,8 +172,9 @@ def transition(state: TaskState, event: TaskEvent) -> TaskState:
 def _meaning(state: TaskState, event: TaskEvent, body: Message) -> Changes:
     """What an event that concerns the task changes of it."""
     changes = _apply(state, event)
-    if _closes(body):
-        changes |= {"closed_seq": event.seq, "claim": None, "pending": ()}
+    if closes(body):
+        known = event.expected or event.seq
+        changes |= {"closed_seq": event.seq, "claim": None, "pending": tuple(s for s in state.pending if s > known)}
     elif changes and event.event in WAKING:
         changes["pending"] = (*state.pending, event.seq)
     if event.event in _ADVANCES:
@@ -200,8 +201,12 @@ def lets_go(body: Message) -> bool:
     return isinstance(body, QuestionsAsked | Released) or (isinstance(body, DesignProposed) and body.awaits_approval)
 
 
-def _closes(body: Message) -> bool:
-    """Closing events end an activation: whatever woke the agent before them has been taken in."""
+def closes(body: Message) -> bool:
+    """Closing events end an activation: whatever woke the agent before them, and was known to it, has been taken in.
+
+    In a cluster the server's compare-and-set does not see what is on its way: an event may stand before a closing one
+    that did not know it.
+    """
     return lets_go(body) or isinstance(body, ActivityReport | Completed | Failed | Canceled)
 
 
@@ -301,7 +306,9 @@ def decide(state: TaskState, *, event_seq: int, work_seq: int) -> Decision:
     `done`: nothing to do, acknowledge. `running`: the open activation folds the event, acknowledge. `claim`:
     append `working` by compare-and-set; the same WORK sequence again is a takeover of an executor that died.
     """
-    if state.request is None or state.final is not None or event_seq < state.closed_seq:
+    if state.request is None or state.final is not None:
+        return "done"
+    if event_seq < state.closed_seq and event_seq not in state.pending:
         return "done"
     if state.claim is not None and state.claim.work_seq != work_seq and event_seq not in state.redriven:
         return "running"

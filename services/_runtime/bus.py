@@ -34,7 +34,7 @@ from nats.errors import Error as NatsError
 from nats.js.errors import NotFoundError
 
 from contracts import permissions, subjects
-from contracts.envelope import MSG_ID, READ_ANSWER, Stored
+from contracts.envelope import EXPECTED_SEQUENCE, MSG_ID, READ_ANSWER, Stored
 from services._runtime import credentials
 from services._runtime.errors import (
     BusUnavailable,
@@ -49,7 +49,6 @@ from services._runtime.errors import (
 )
 from services._runtime.settings import Settings
 
-EXPECTED_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
 EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
 CLAIM_CHECK: Final = "mesh-claim-check"
 SCHEDULE: Final = "Nats-Schedule"
@@ -131,6 +130,11 @@ class _Client(Client):
         return self._key.sign(nonce)
 
     @property
+    def clustered(self) -> bool:
+        """True when the server has others beside it."""
+        return bool(self._server_info.get("cluster"))
+
+    @property
     def guarded(self) -> bool:
         """True when the server asks who somebody is: then it may also forbid."""
         return bool(self._server_info.get("auth_required"))
@@ -161,8 +165,8 @@ class _Client(Client):
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
     ) -> Msg:
         """Subjects that are no UTF-8 would end the connection in the same way: they are read with a mark instead."""
-        told = (part.decode(errors="replace").encode() for part in (subject, reply))
-        return super()._build_message(sid, *told, data, headers)
+        subject, reply = (part.decode(errors="replace").encode() for part in (subject, reply))
+        return super()._build_message(sid, subject, reply, data, headers)
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         """The library would go on in the clear where a server, or somebody before it, says that it has no TLS."""
@@ -318,10 +322,7 @@ class Bus:
             found = await self.read(subjects.TASKS, everything, known[0])
             if found:  # a place that is remembered may be one in a stream that is no more
                 return found
-        newest, first = await self._looked(task, agent)
-        if len(newest) == 1 and newest[0].seq == first:
-            return [await self.readable(newest[0])]
-        return await self.read(subjects.TASKS, everything, first) if first else []
+        return await self.begun(task, *await self.look(task, agent=agent))
 
     async def news(self, task: str, *, after: int) -> list[Stored]:
         """What was written above `after`, once a compare-and-set that expected `after` was refused.
@@ -462,6 +463,11 @@ class Bus:
         return self.client.stats["reconnects"]
 
     @property
+    def clustered(self) -> bool:
+        """True when the server is one of several. Compare-and-set does not see there what is still on its way."""
+        return self.client.clustered
+
+    @property
     def address(self) -> str:
         """Where the server is, without what else a URL may hold."""
         found = self.client.connected_url
@@ -555,10 +561,16 @@ class Bus:
         known = self._firsts.get(task)
         if known is not None and known[1] == self.connections:
             return known[0]
-        return (await self._looked(task, agent))[1]
+        return (await self.look(task, agent=agent))[1]
 
-    async def _looked(self, task: str, agent: str) -> tuple[list[Stored], int]:
-        """The newest event of each kind, and where the history begins: at the first `submitted`, to whomever.
+    async def begun(self, task: str, newest: list[Stored], first: int) -> list[Stored]:
+        """The history of a task after a `look` at it."""
+        if len(newest) == 1 and newest[0].seq == first:
+            return [await self.readable(newest[0])]
+        return await self.read(subjects.TASKS, subjects.task_history(task), first) if first else []
+
+    async def look(self, task: str, *, agent: str = "") -> tuple[list[Stored], int]:
+        """The newest event of each kind as it is stored, and where the history begins: at the first `submitted`.
 
         A literal subject is found through the stream's index, a scan for the task's wildcard from sequence 1 is not.
         So the places of an agent's first and of all newest events are looked up at the same time.

@@ -65,7 +65,7 @@ class Executor:
     def keep(self, bus: Bus, state: TaskState, history: list[TaskEvent]) -> None:
         """Remembers how far a task has been read."""
         self.forget(state.task)
-        if state.final is None and len(history) <= _ROOM:
+        if state.final is None and len(history) <= _ROOM and not bus.clustered:
             self._kept[state.task] = _Kept(state, tuple(history), bus.connections)
             self._events += len(history)
         while self._events > _ROOM:

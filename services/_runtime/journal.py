@@ -14,6 +14,7 @@ Left out: fetching and acknowledging doorbells (worker.py), what an engagement d
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -27,7 +28,7 @@ from contracts import subjects
 from contracts.envelope import Stored, TaskEvent, read_event
 from contracts.events import Progressed, StepRecorded, Working
 from contracts.message import Message
-from contracts.task import FINAL_EVENTS, TaskState, Timer, decide, lets_go, transition
+from contracts.task import FINAL_EVENTS, TaskState, Timer, closes, decide, fold, lets_go, transition
 from services._runtime import telemetry
 from services._runtime.bus import Expect
 from services._runtime.errors import BusUnavailable, Fenced, HandsOver, Interrupted, MeshError, WrongSequence
@@ -85,14 +86,18 @@ class Activation:
     _hint: asyncio.Event
     """Set when others wrote about the task."""
     _claim_id: str
+    _read_seq: int
+    """Everything up to here was read. Above it are our own events, and in a cluster what they may have passed by."""
     _last_id: str = ""
     """Id of our newest event: what caused the next one."""
-    _decided_on: int = 0
-    """Sequence of the newest event that the handler knew when it began to decide."""
+    _decided_on: frozenset[int] = frozenset()
+    """Waking events that the handler knew when it began to decide."""
     _events: int = 0
     _progress_at: datetime | None = None
     _progress_step: str = ""
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _held_at: float = 0.0
+    """When the stream was last asked and said that the task is ours."""
 
     def __post_init__(self) -> None:
         """What the claim found is known to the handler."""
@@ -101,7 +106,7 @@ class Activation:
 
     def decide_again(self) -> None:
         """The handler begins to decide, on the state as it is now."""
-        self._decided_on = self.state.last_seq
+        self._decided_on = frozenset(self.state.pending)
 
     @property
     def task(self) -> str:
@@ -124,19 +129,21 @@ class Activation:
         message_id = f"{self.task}/{self.claim}/{self._events}"
         about = About(task=self.task, id=message_id, causation=self._last_id, workspace=self.state.workspace)
         async with self._lock:
+            if closes(body) and self.publisher.bus.clustered:
+                await self._look()
             while True:
                 self._check(ending=ending or event in FINAL_EVENTS)
                 self._check_overlooked(body)
+                asked_at, expect = time.monotonic(), Expect(self._filter, self.state.last_seq)
                 try:
-                    sent = await self.publisher.event(
-                        event, self.state.agent, body, about, expect=Expect(self._filter, self.state.last_seq)
-                    )
+                    sent = await self.publisher.event(event, self.state.agent, body, about, expect=expect)
                 except WrongSequence:
                     if self._take_in(await self.publisher.bus.news(self.task, after=self.state.last_seq), message_id):
                         break
                 else:
-                    # Nothing else was written since the fold: the compare-and-set proves it.
-                    self._fold(_event(sent, event, self.state.agent, body))
+                    # Nothing else was written since the fold: the compare-and-set proves it, but for a cluster's.
+                    self._fold(_event(sent, event, body, expect, agent=self.state.agent))
+                    self._held_at = asked_at
                     break
         self._last_id = message_id
         return self.state.last_seq
@@ -153,6 +160,7 @@ class Activation:
             return adapter.validate_python(recorded.result)
         if self.executor.stop.is_set():
             raise HandsOver(f"step {name!r} of task {self.task!r} is the next executor's: this one stops")
+        await self._look_when_late()
         started_at = self.publisher.clock()
         with self.publisher.telemetry.span(
             f"step {name}", attributes={telemetry.TASK: self.task, telemetry.STEP: name}
@@ -200,9 +208,25 @@ class Activation:
 
     async def refresh(self) -> None:
         """Takes in what others wrote. Raises Fenced or Interrupted."""
+        asked_at = time.monotonic()
         async with self._lock:
-            self._take_in(await self.publisher.bus.history(self.task, after=self.state.last_seq))
+            await self._look()
         self.check()
+        self._held_at = asked_at
+
+    async def _look(self) -> None:
+        """Reads what is new. In a cluster also what may stand between our own events, which the server let pass."""
+        after = self._read_seq if self.publisher.bus.clustered else self.state.last_seq
+        self._take_in(await self.publisher.bus.history(self.task, after=after))
+        self._read_seq = self.state.last_seq
+
+    async def _look_when_late(self) -> None:
+        """Looks, where this process may have stood still so long that another took over: no effect is begun then.
+
+        An executor that beats is not taken for dead within half of the acknowledgement wait.
+        """
+        if time.monotonic() - self._held_at > self.publisher.bus.settings.ack_wait_s / 2:
+            await self.refresh()
 
     async def watch(self) -> None:
         """Runs until the activation must stop: raises Fenced or Interrupted. Hints say when to look."""
@@ -248,7 +272,7 @@ class Activation:
             raise Interrupted("deadline", "the deadline passed")
 
     def _check_overlooked(self, body: Message) -> None:
-        if lets_go(body) and any(seq > self._decided_on for seq in self.state.pending):
+        if lets_go(body) and not self._decided_on.issuperset(self.state.pending):
             raise WrongSequence(f"task {self.task!r}: something came that was not decided on")
 
     def _take_in(self, news: list[Stored], message_id: str = "") -> bool:
@@ -261,8 +285,13 @@ class Activation:
         return found
 
     def _fold(self, event: TaskEvent) -> None:
-        self.history.append(event)
-        self.state = transition(self.state, event)
+        if event.seq > self.state.last_seq:
+            self.history.append(event)
+            self.state = transition(self.state, event)
+        elif all(event.seq != known.seq for known in reversed(self.history)):
+            self.history.append(event)
+            self.history.sort(key=lambda known: known.seq)
+            self.state = fold(self.task, self.history)
 
 
 async def claim(publisher: Publisher, doorbell: Doorbell, executor: Executor) -> Activation | None:
@@ -291,18 +320,18 @@ async def _claim(
 ) -> Activation | None:
     body = Working(executor=executor.name, event_seq=doorbell.event_seq, work_seq=doorbell.work_seq)
     state, history = executor.known(publisher.bus, doorbell.task)
-    news = [
-        read_event(stored)
-        for stored in await publisher.bus.history(doorbell.task, after=state.last_seq, agent=doorbell.agent)
-    ]
-    origin, claimed = Origin("", ()), 0
+    news = await _first_news(publisher, doorbell, state)
+    origin, claimed, asked_at = Origin("", ()), 0, time.monotonic()
     while True:
+        read = state.last_seq
         for event in news:
             history.append(event)
             state = transition(state, event)
             claimed = event.seq if event.metadata.id == claim_id else claimed
         if claimed:
-            return Activation(publisher, doorbell, state, claimed, history, origin, executor, hint, claim_id)
+            return Activation(
+                publisher, doorbell, state, claimed, history, origin, executor, hint, claim_id, read, _held_at=asked_at
+            )
         decision = decide(state, event_seq=doorbell.event_seq, work_seq=doorbell.work_seq)
         if state.agent != doorbell.agent or decision != "claim":
             return None
@@ -315,18 +344,35 @@ async def _claim(
             parent=origin.parent,
         )
         expect = Expect(subjects.task_history(doorbell.task), state.last_seq)
+        asked_at = time.monotonic()
         try:
             sent = await publisher.event("working", state.agent, body, about, expect=expect)
         except WrongSequence:
             log.debug("journal.claim_refused", task=doorbell.task)
             news = [read_event(stored) for stored in await publisher.bus.news(doorbell.task, after=state.last_seq)]
         else:
-            news = [_event(sent, "working", state.agent, body)]
+            news = [_event(sent, "working", body, expect, agent=state.agent)]
 
 
-def _event(sent: Sent, event: str, agent: str, body: Message) -> TaskEvent:
+async def _first_news(publisher: Publisher, doorbell: Doorbell, state: TaskState) -> list[TaskEvent]:
+    """What was written above the state that is remembered; nothing of a task whose newest events say that it is over.
+
+    After a loss of WORK, doorbells of everything that ever was are rung again: one look must do.
+    """
+    bus = publisher.bus
+    if state.last_seq:
+        return [read_event(stored) for stored in await bus.history(doorbell.task, after=state.last_seq)]
+    newest, first = await bus.look(doorbell.task, agent=doorbell.agent)
+    told = [read_event(stored) for stored in newest if stored.seq > first]
+    if any(one.event in FINAL_EVENTS and one.agent == doorbell.agent and one.body is not None for one in told):
+        return []
+    return [read_event(stored) for stored in await bus.begun(doorbell.task, newest, first)]
+
+
+def _event(sent: Sent, event: str, body: Message, expect: Expect, *, agent: str) -> TaskEvent:
     """The event as every reader will see it."""
-    return TaskEvent(seq=sent.ack.seq, event=event, agent=agent, metadata=sent.metadata, body=body)
+    metadata = sent.metadata
+    return TaskEvent(seq=sent.ack.seq, event=event, agent=agent, metadata=metadata, body=body, expected=expect.seq)
 
 
 def _origin(state: TaskState, history: list[TaskEvent], doorbell: Doorbell) -> Origin:

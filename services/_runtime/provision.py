@@ -173,7 +173,7 @@ def durables(bus: Bus) -> tuple[tuple[str, dict[str, Any]], ...]:
         (subjects.WORK, doorbells(subjects.ML_ENGINEER)),
         (subjects.WORK, doorbells(subjects.SUMMARIZER)),
         (subjects.TASKS, durable(subjects.GATEWAY, max_deliver=-1)),
-        (subjects.TIMERS, durable(subjects.GATEWAY, filter_subject=subjects.ALL_TIMERS, max_deliver=-1)),
+        (subjects.TIMERS, durable(subjects.GATEWAY, max_deliver=-1)),
         (subjects.ADVISORIES, durable(subjects.GATEWAY, max_deliver=-1)),
         (subjects.SYSTEMS, durable(subjects.GATEWAY, max_deliver=-1)),
         (subjects.SYSTEMS, durable(subjects.SYSTEMS_DURABLE)),

@@ -181,7 +181,7 @@ class Doorbells:
             activation = await claim(self.publisher, doorbell, self.executor)
             if activation is None:
                 self.executor.look(doorbell.task)
-                log.info("worker.nothing_to_do", event_seq=doorbell.event_seq, work_seq=doorbell.work_seq)
+                log.debug("worker.nothing_to_do", event_seq=doorbell.event_seq, work_seq=doorbell.work_seq)
                 return
             structlog.contextvars.bind_contextvars(trace_id=activation.state.trace_id)
             try:

@@ -46,8 +46,14 @@ def judge(stored: Stored, before: TaskState | None, agents: Collection[str]) -> 
 
 
 def judge_timer(stored: Stored) -> Verdict:
-    """The verdict on a message of TIMERS that is kept for later: a schedule that wakes the task it is named for."""
+    """The verdict on a message of TIMERS: a schedule that wakes the task it is named for, or what came of one.
+
+    What is due is judged once more as the event that the server makes of it.
+    """
     try:
+        if not subjects.is_timer(stored.subject):
+            subjects.parse_due(stored.subject)
+            return Verdict("fine")
         task, _ = subjects.parse_timer(stored.subject)
         if SCHEDULE not in stored.headers:
             return Verdict("dead", f"no schedule: without {SCHEDULE} nothing ever comes of a message here")

@@ -36,7 +36,9 @@ _GRACE_S: Final = 1.0
 _POLL_S: Final = 0.01
 _LOOK_S: Final = 0.5
 """How often the server's log is looked at."""
-_NO_ROOM: Final = re.compile(rb"(?:critical write error: |JetStream out of )([^\n]+)", re.IGNORECASE)
+_NO_ROOM: Final = re.compile(
+    rb"(?:critical write error: |JetStream out of |JetStream (?=file resource limits exceeded))([^\n]+)", re.IGNORECASE
+)
 """nats-server's words for a store that takes no more."""
 
 log = structlog.get_logger()
@@ -144,7 +146,7 @@ class Mesh:
             if found is not None:
                 raise Misconfigured(
                     f"the bus cannot write to {self.home.path}: {found[1].decode(errors='replace').strip()}: free space"
-                    f" and run the same command again; what was stored is kept"
+                    f" (or raise MLMESH_STORE_MAX_BYTES) and run the same command again; what was stored is kept"
                 )
 
 

@@ -118,6 +118,7 @@ class Desk:
         told = [subjects.task_events_named(state.task, event) for event in subjects.ENDING_HINTS]
         ends = [await self.runtime.bus.subscribe(subject, heard) for subject in told]
         await self.runtime.bus.flush()
+        self.runtime.bus.on_reconnect.append(hint.set)
         try:
             while True:
                 for stored in await self.runtime.bus.history(state.task, after=state.last_seq):
@@ -129,6 +130,7 @@ class Desk:
                         await hint.wait()
                 hint.clear()
         finally:
+            self.runtime.bus.on_reconnect.remove(hint.set)
             for end in ends:
                 await end()
 

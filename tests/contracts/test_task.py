@@ -572,3 +572,14 @@ def test_the_doorbell_of_a_pending_event_is_answered(history: list[TaskEvent]) -
 def test_attempts_are_the_claims_in_a_row_that_came_to_nothing(told: tuple[Message, ...], attempts: int) -> None:
     """What kills its executor each time is found by them; restarts in good order and progress are none."""
     assert fold(TASK, story(SUBMITTED, *told)).attempts == attempts
+
+
+def test_what_a_closing_event_did_not_know_stays_pending() -> None:
+    """In a cluster compare-and-set does not see what is on its way: the doorbell of what was passed by is answered."""
+    history = story(SUBMITTED, working(1), asked("nfr.latency"), answered(nfr_latency="20 ms"), working(2))
+    overlooked = event(CancelRequested(reason="enough"), seq=6)
+    released = replace(event(Released(reason="nothing to do"), seq=7), expected=5)
+    state = fold(TASK, [*history, overlooked, released])
+    assert (state.closed_seq, state.pending, state.needs_doorbell) == (7, (6,), True)
+    assert decide(state, event_seq=6, work_seq=3) == "claim"
+    assert decide(state, event_seq=4, work_seq=2) == "done"

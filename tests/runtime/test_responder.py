@@ -2,6 +2,7 @@
 
 import asyncio
 
+from contracts import subjects
 from contracts.briefing import Briefing, BriefingBody, ContextRequest, Query
 from contracts.envelope import Metadata
 from services._runtime import telemetry
@@ -34,3 +35,23 @@ async def test_an_answer_that_is_too_large_to_send_is_refused_with_its_size(bus:
     assert briefing.status == "error"
     assert "the answer cannot be sent: a message on" in briefing.briefing.summary
     assert "over the limit of 1044480" in briefing.briefing.summary
+
+
+async def test_nothing_is_answered_on_a_subject_of_the_mesh(bus: Bus, settings: Settings) -> None:
+    """A request names where its answer goes: the service must not speak there for whoever may not."""
+    runtime = Runtime("test", settings, bus, telemetry.start("test", settings), asyncio.Event())
+    answered = asyncio.Event()
+
+    async def answer(_request: ContextRequest, _metadata: Metadata) -> Briefing:
+        answered.set()
+        return Briefing(response_to="test", status="success", briefing=BriefingBody(summary="x"))
+
+    responder = Responder(runtime, ["mesh.context.forged"], ContextRequest, answer, refusal)
+    running = asyncio.create_task(responder.run(runtime.stop))
+    await runtime.ready.wait()
+    target = subjects.task_event("t1", "briefed", "ml-engineer")
+    await bus.client.publish("mesh.context.forged", REQUEST.to_bytes(), reply=target)
+    await asyncio.wait_for(answered.wait(), 5)
+    runtime.stop.set()
+    await asyncio.wait_for(running, 5)
+    assert await bus.subjects_of(subjects.TASKS, ">") == {}

@@ -122,3 +122,16 @@ async def test_what_the_work_raises_comes_out_and_the_mesh_is_stopped(tmp_path: 
     with pytest.raises(KeyError, match="mine"):
         await mesh_in(tmp_path).run(fail)
     assert servers_of(tmp_path / "home") == []
+
+
+async def test_a_store_at_its_limit_ends_the_mesh_with_what_to_do(tmp_path: Path) -> None:
+    """The limit is one of this start: what runs would wait for room that only another start can give."""
+    mesh = mesh_in(tmp_path, services=())
+    mesh.settings = mesh.settings.model_copy(update={"store_max_bytes": 200_000})
+
+    async def write(bus: Bus) -> None:
+        for number in range(1_000):
+            await bus.publish("mesh.report.a", b"x" * 1_000, {"Nats-Msg-Id": f"r{number}"})
+
+    with pytest.raises(Misconfigured, match=r"file resource limits exceeded.*raise MLMESH_STORE_MAX_BYTES"):
+        await mesh.run(write)

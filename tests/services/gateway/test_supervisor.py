@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from functools import partial
 
 import pytest
@@ -212,6 +213,33 @@ async def test_what_no_system_can_have_said_is_a_dead_letter(
         await bus.publish(subject, body, {MSG_ID: "m1"})
         [letter] = await letters(bus, 1)
     assert (letter.stream, letter.stream_seq) == ("SYSTEMS", 2)
+    assert reason in letter.reason
+
+
+@pytest.mark.parametrize(
+    ("subject", "headers", "reason"),
+    [
+        ("mesh.timer.t1", {}, "is not mesh.timer.<task>.<name>.<agent>"),
+        ("mesh.timer.t1.answers.ml-engineer", {}, "no schedule: without Nats-Schedule nothing ever comes of"),
+        (
+            "mesh.timer.t1.answers.ml-engineer",
+            {"Nats-Schedule": "@at 2040-01-01T00:00:00Z", "Nats-Schedule-Target": "mesh.due.other.answers.ml-engineer"},
+            "a timer of task 't1' may ring `timeout` of that task alone",
+        ),
+        ("mesh.due.t1", {}, "is not mesh.due.<task>.<name>.<agent>"),
+    ],
+)
+async def test_what_can_be_no_timer_is_a_dead_letter(
+    bus: Bus, settings: Settings, subject: str, headers: dict[str, str], reason: str
+) -> None:
+    """Nothing would ever come of it, or something that is not the timer's to say."""
+    async with gateway(bus, settings):
+        await bus.schedule(
+            "t2", "answers", datetime(2040, 1, 1, tzinfo=UTC), agent="ml-engineer", body=b"{}", headers={MSG_ID: "m0"}
+        )
+        await bus.publish(subject, b"{}", {MSG_ID: "m1", **headers})
+        [letter] = await letters(bus, 1)
+    assert (letter.stream, letter.stream_seq) == ("TIMERS", 2)
     assert reason in letter.reason
 
 
