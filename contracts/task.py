@@ -100,6 +100,8 @@ class TaskState:
     summary: Summary | None = None
     cancel: CancelRequested | None = None
     timeouts: frozenset[str] = frozenset()
+    early: frozenset[str] = frozenset()
+    """Timers of the open claim that fired before what they guard was written: its executor's clock was behind."""
     redriven: frozenset[int] = frozenset()
     """Sequences of `redriven` events: these doorbells take over whoever holds the task."""
     final: Final | None = None
@@ -175,7 +177,7 @@ def _meaning(state: TaskState, event: TaskEvent, body: Message) -> Changes:
     if closes(body):
         known = event.expected or event.seq
         changes |= {"closed_seq": event.seq, "claim": None, "pending": tuple(s for s in state.pending if s > known)}
-    elif changes and event.event in WAKING:
+    elif changes and event.event in WAKING and "early" not in changes:
         changes["pending"] = (*state.pending, event.seq)
     if event.event in _ADVANCES:
         changes["attempts"] = 0
@@ -216,15 +218,15 @@ def _apply(state: TaskState, event: TaskEvent) -> Changes:  # noqa: C901, PLR091
             return _submitted(state, event, body)
         case Working() as body:
             claim = Claim(event.seq, body.executor, body.event_seq, body.work_seq)
-            return {"claim": claim, "attempts": state.attempts + 1}
+            return {"claim": claim, "attempts": state.attempts + 1, "early": frozenset[str]()}
         case Briefing() as body:
             return {"briefing": body}
         case QuestionsAsked() as body:
-            return {"asked": body, "timeouts": state.timeouts - {"answers"}}
+            return {"asked": body, "timeouts": _guarded(state, "answers")}
         case QuestionsAnswered(answers=answers):
             return {"answers": {**state.answers, **{a.question_id: a.value for a in answers}}}
         case DesignProposed() as body:
-            return {"design": body, "approval": None, "timeouts": state.timeouts - {"approval"}}
+            return {"design": body, "approval": None, "timeouts": _guarded(state, "approval")}
         case Approved() as body:
             return _approved(state, body)
         case StepRecorded() as body:
@@ -238,7 +240,7 @@ def _apply(state: TaskState, event: TaskEvent) -> Changes:  # noqa: C901, PLR091
         case Summary() as body:
             return {"summary": body} if state.report is not None and state.summary is None else {}
         case TimedOut(timer=timer):
-            return _timed_out(state, timer)
+            return _timed_out(state, event, timer)
         case CancelRequested() as body:
             return {"cancel": body}
         case Redriven():
@@ -286,15 +288,27 @@ def _approved(state: TaskState, body: Approved) -> Changes:
     return {"approval": body}
 
 
-def _timed_out(state: TaskState, timer: str) -> Changes:
+def _timed_out(state: TaskState, event: TaskEvent, timer: str) -> Changes:
     """A timer counts while the task waits for what it guards; the deadline always counts.
 
     So does the summary's: set before `reported`, it may fire first when that is delayed, and nothing else would end
-    the wait.
+    the wait. Those of questions and designs count later when the open claim set them: nobody will set them again.
     """
     if timer in {"deadline", "summary", state.waiting}:
         return {"timeouts": state.timeouts | {timer}}
+    if state.claim is not None and event.metadata.id == timer_id(state.task, state.claim.seq, timer):
+        return {"early": state.early | {timer}}
     return {}
+
+
+def timer_id(task: str, claim: int, timer: str) -> str:
+    """Id of the `timeout` of a timer that an executor sets under its claim."""
+    return f"{task}/{claim}/timer-{timer}"
+
+
+def _guarded(state: TaskState, timer: Timer) -> frozenset[str]:
+    """What has timed out once a wait begins: this timer has only if it fired too early."""
+    return (state.timeouts - {timer}) | (state.early & {timer})
 
 
 Decision = Literal["done", "running", "claim"]

@@ -72,6 +72,7 @@ _DUE_KEPT: Final = "1h"
 _RECONNECT_S: Final = 0.5
 _FLUSH_S: Final = 120
 """Seconds. The client drops a connection after three ping intervals (10 s) without an answer."""
+_BLANK: Final = " \t\r\n\v\f"
 _TWICE: Final = b"\r\nNats-Sequence:"
 _COPIED: Final = "Nats-Sequence-Stored"
 """Our mark on an answer to a read whose message is itself such an answer, which somebody had sent to a stream."""
@@ -142,9 +143,20 @@ class _Client(Client):
     async def _send_ping(self, future: "asyncio.Future[Any] | None" = None) -> None:
         """The library writes its PING past what waits to be written: a flush would return before the server saw it."""
         if self.is_connected and self._pending_data_size > 0 and self._transport is not None:
-            waiting, self._pending, self._pending_data_size = self._pending, [], 0
-            self._transport.writelines(waiting)
+            self._transport.writelines(self._pending[:])
+            self._pending, self._pending_data_size = [], 0
         await super()._send_ping(future)
+
+    @staticmethod
+    def _parse_header_lines(raw: bytes) -> dict[str, str]:
+        """As the library's, without a look at each letter of each name: a fifth of the time of a small message."""
+        found: dict[str, str] = {}
+        for line in raw.decode(errors="replace").split("\r\n"):
+            name, colon, value = line.partition(":")
+            name = name.strip()
+            if colon and name.isascii() and len(name.split(None, 1)) < 2:
+                found[name] = value.strip(_BLANK)
+        return found
 
     async def _process_headers(self, headers: Any) -> dict[str, str] | None:
         """Of a header that comes twice the library keeps the last one: the one before would be lost to the reader.
@@ -200,6 +212,8 @@ class Bus:
     service: str
     closed: asyncio.Event
     _inbox: str
+    no_room: str = ""
+    """Why something waits to be stored, and what to do; empty: nothing does."""
     on_reconnect: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
     """Called once the connection was made anew: what core subscriptions missed meanwhile, nobody says again."""
     _waiting: dict[str, asyncio.Future[Msg]] = field(default_factory=dict[str, "asyncio.Future[Msg]"])
@@ -320,9 +334,11 @@ class Bus:
         known = self._firsts.get(task)
         if known is not None and known[1] == self.connections:
             found = await self.read(subjects.TASKS, everything, known[0])
-            if found:  # a place that is remembered may be one in a stream that is no more
+            if found:
                 return found
-        return await self.begun(task, *await self.look(task, agent=agent))
+            del self._firsts[task]  # the stream of then is no more
+        first = await self.first_sequence(task, agent=agent)
+        return await self.read(subjects.TASKS, everything, first) if first else []
 
     async def news(self, task: str, *, after: int) -> list[Stored]:
         """What was written above `after`, once a compare-and-set that expected `after` was refused.
@@ -496,6 +512,7 @@ class Bus:
         answer = json.loads(message.data)
         if "error" in answer:
             raise _publish_error(subject, answer["error"])
+        self.no_room = ""
         return Ack(answer["stream"], answer["seq"], bool(answer.get("duplicate")))
 
     async def _call(self, subject: str, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Msg:
@@ -543,6 +560,7 @@ class Bus:
 
     def _wait_for_room(self, full: StoreFull, tries: int) -> float:
         """Until when a message that met a full store is tried again: patience begins anew with each such answer."""
+        self.no_room = str(full)
         if tries & (tries - 1) == 0:  # 1, 2, 4, 8 ...: a day without room is a dozen lines
             log.warning("bus.no_room", subject=full.subject, tries=tries, error=str(full))
         return asyncio.get_running_loop().time() + self.settings.bus_patience_s
@@ -561,7 +579,7 @@ class Bus:
         known = self._firsts.get(task)
         if known is not None and known[1] == self.connections:
             return known[0]
-        return (await self.look(task, agent=agent))[1]
+        return (await self._newest_and_first(task, subjects.task_events_named(task, "submitted"), agent))[1]
 
     async def begun(self, task: str, newest: list[Stored], first: int) -> list[Stored]:
         """The history of a task after a `look` at it."""
@@ -570,15 +588,19 @@ class Bus:
         return await self.read(subjects.TASKS, subjects.task_history(task), first) if first else []
 
     async def look(self, task: str, *, agent: str = "") -> tuple[list[Stored], int]:
-        """The newest event of each kind as it is stored, and where the history begins: at the first `submitted`.
+        """The newest event of each kind as it is stored, and where the history begins: at the first `submitted`."""
+        return await self._newest_and_first(task, subjects.task_history(task), agent)
+
+    async def _newest_and_first(self, task: str, wanted: str, agent: str) -> tuple[list[Stored], int]:
+        """The newest event on each subject that matches, and the sequence of the first `submitted`, to whomever.
 
         A literal subject is found through the stream's index, a scan for the task's wildcard from sequence 1 is not.
         So the places of an agent's first and of all newest events are looked up at the same time.
         """
-        wanted = {"multi_last": [subjects.task_history(task)], "batch": _BATCH}
+        look = {"multi_last": [wanted], "batch": _BATCH}
         guess = subjects.task_event(task, "submitted", agent or "-")
         (newest, _), guessed = await asyncio.gather(
-            self._patiently(lambda: self._batch(subjects.TASKS, wanted)), self._first_on(subjects.TASKS, guess)
+            self._patiently(lambda: self._batch(subjects.TASKS, look)), self._first_on(subjects.TASKS, guess)
         )
         begun = {stored.subject for stored in newest if stored.subject.split(".")[3] == "submitted"} - {guess}
         firsts = [guessed, *[await self._first_on(subjects.TASKS, subject) for subject in begun]]

@@ -28,7 +28,7 @@ from contracts import subjects
 from contracts.envelope import Stored, TaskEvent, read_event
 from contracts.events import Progressed, StepRecorded, Working
 from contracts.message import Message
-from contracts.task import FINAL_EVENTS, TaskState, Timer, closes, decide, fold, lets_go, transition
+from contracts.task import FINAL_EVENTS, TaskState, Timer, closes, decide, fold, lets_go, timer_id, transition
 from services._runtime import telemetry
 from services._runtime.bus import Expect
 from services._runtime.errors import BusUnavailable, Fenced, HandsOver, Interrupted, MeshError, WrongSequence
@@ -199,7 +199,7 @@ class Activation:
 
     async def timer(self, name: Timer, after_s: float) -> None:
         """The server wakes the task with `timeout` after `after_s`, whoever lives then."""
-        about = About(task=self.task, id=f"{self.task}/{self.claim}/timer-{name}", workspace=self.state.workspace)
+        about = About(task=self.task, id=timer_id(self.task, self.claim, name), workspace=self.state.workspace)
         await self.publisher.timer(name, self.state.agent, after_s, about)
 
     def check(self) -> None:

@@ -86,6 +86,8 @@ class Runtime:
 
     def trouble(self) -> str:
         """Why the service is not ready; empty when it is."""
+        if self.bus.no_room:
+            return self.bus.no_room
         if not self.ready.is_set():
             return self.lacking or "starting"
         if not self.bus.client.is_connected:

@@ -19,7 +19,7 @@ import structlog
 
 from contracts.briefing import Briefing, ContextRequest
 from contracts.report import ActivityReport
-from services._runtime.errors import Transient
+from services._runtime.errors import Permanent, Transient
 from services.context_manager.answers import answer, failure
 from services.context_manager.database import is_damaged, last_seq, set_aside
 from services.context_manager.export import export
@@ -63,10 +63,11 @@ class ContextManager:
 
         Status `error` when there is no such workspace. Raises Transient when the memory cannot be read or written.
         """
-        if not await asyncio.to_thread(workspace.is_dir):
-            return failure(request, f"There is no workspace at {workspace}: name an existing directory.")
         place, asked_at = self._place(workspace), time.monotonic()
-        briefing, changed = await self._run(place, lambda memory: self._answered(place, memory, request, asked_at))
+        try:
+            briefing, changed = await self._run(place, lambda memory: self._answered(place, memory, request, asked_at))
+        except Permanent as error:
+            return failure(request, str(error))
         if changed:
             self._export_soon(place)
         return briefing
@@ -74,7 +75,8 @@ class ContextManager:
     async def record(self, report: ActivityReport, *, workspace: Path, seq: int, at: datetime) -> None:
         """Takes in the `seq`-th report of the bus, stored at `at`. The same report twice counts once.
 
-        Files that it names are known when this returns. Raises Transient when the memory cannot be written.
+        Files that it names are known when this returns. Raises Transient when the memory cannot be written, Permanent
+        for a workspace that is not there.
         """
         place = self._place(workspace)
         if await self._run(place, lambda memory: memory.record(report, seq=seq, at=at)):
@@ -161,6 +163,8 @@ class ContextManager:
             ) from error
 
     def _opened(self, place: _Place) -> KnowledgeBase:
+        if not place.workspace.is_dir():
+            raise Permanent(f"There is no workspace at {place.workspace}: name an existing directory.")
         if place.memory is None:
             database = place.directory / DATABASE
             place.memory = KnowledgeBase(database, place.workspace, max_file_bytes=self._max_file_bytes)

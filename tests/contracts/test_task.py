@@ -39,7 +39,7 @@ from contracts.events import (
 from contracts.message import Message
 from contracts.report import ActivityReport
 from contracts.summary import Summary
-from contracts.task import FINAL_EVENTS, TaskState, decide, fold, transition
+from contracts.task import FINAL_EVENTS, TaskState, decide, fold, timer_id, transition
 
 TASK = "t1"
 START = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -583,3 +583,17 @@ def test_what_a_closing_event_did_not_know_stays_pending() -> None:
     assert (state.closed_seq, state.pending, state.needs_doorbell) == (7, (6,), True)
     assert decide(state, event_seq=6, work_seq=3) == "claim"
     assert decide(state, event_seq=4, work_seq=2) == "done"
+
+
+@pytest.mark.parametrize(
+    ("timer", "waits"), [("answers", asked("nfr.latency")), ("approval", designed(awaits_approval=True))]
+)
+@pytest.mark.parametrize(("under", "counts"), [(2, True), (1, False)])
+def test_a_timer_that_fires_before_the_wait_it_guards_ends_it(
+    timer: str, waits: Message, under: int, *, counts: bool
+) -> None:
+    """An executor's clock was behind: nobody sets it again. One that another claim set is about another wait."""
+    fired = event(TimedOut(timer=timer), seq=3)
+    early = replace(fired, metadata=replace(fired.metadata, id=timer_id(TASK, under, timer)))
+    state = fold(TASK, [*story(SUBMITTED, working(1)), early, event(waits, seq=4)])
+    assert (state.waiting, timer in state.timeouts, state.needs_doorbell) == (timer, counts, counts)

@@ -122,7 +122,7 @@ async def check_mesh(place: Place) -> list[Check]:
     try:
         return await at_desk(place, "bus", _at_the_bus)
     except (MeshError, OSError) as error:
-        return [Check("bus", ok=False, found=str(error), do=_do_about(place))]
+        return [Check("bus", ok=False, found=str(error), do=_do_about_bus(place))]
 
 
 async def _at_the_bus(desk: Desk) -> list[Check]:
@@ -184,7 +184,7 @@ async def _service(desk: Desk, name: str) -> Check:
         return Check(name, ok=False, found=f"{FROZEN}{await _last_seen(desk.bus, name)}", do=do)
     ill = [f"{replica.trouble} (process {replica.pid} on {replica.host})" for replica in found if replica.trouble]
     if ill:
-        return Check(name, ok=False, found="; ".join(ill), do=await _do_about_deaf(desk.bus, name))
+        return Check(name, ok=False, found="; ".join(ill), do=await _do_about(desk.bus, name, ill))
     if name == subjects.CONTEXT_MANAGER and not await _answers(desk):
         do = "restart it: the reports reach it and the requests do not"
         return Check(name, ok=False, found="answers no request on mesh.context.>", do=do)
@@ -199,15 +199,20 @@ async def _last_seen(bus: Bus, service: str) -> str:
     return ""
 
 
-async def _do_about_deaf(bus: Bus, service: str) -> str:
+async def _do_about(bus: Bus, service: str, ill: Sequence[str]) -> str:
     """A durable that is gone makes deaf, as does a connection that is up at one end only."""
+    if not any(trouble.startswith("hears nothing") for trouble in ill):
+        return "do what it says; it goes on by itself then. See its log if this stays"
     gone = [
         f"{stream}/{durable}"
         for stream, durable in _of(bus, service)
         if durable not in await _names(bus, f"CONSUMER.NAMES.{stream}", "consumers")
     ]
     if gone:
-        return f"restart it: {', '.join(gone)} was deleted on the server, and each service makes what it misses"
+        return (
+            f"{', '.join(gone)} was deleted on the server: a gateway makes it anew within a minute, or restart the"
+            f" service; where services have keys, run `mlmesh provision`"
+        )
     return "wait a moment; if it stays, restart it, and look at what stands between it and the bus (proxy, firewall)"
 
 
@@ -234,7 +239,7 @@ async def _answers(desk: Desk) -> bool:
     return True
 
 
-def _do_about(place: Place) -> str:
+def _do_about_bus(place: Place) -> str:
     if place.settings.nats_url:
         return "start the server and the services there, or unset NATS_URL to use the embedded mesh"
     return f"see {place.home.path / 'nats.log'} and {place.home.logs}"

@@ -41,6 +41,17 @@ async def test_where_nothing_runs_a_command_starts_what_it_needs(tmp_path: Path)
     assert await at_desk(place, "resume", mode) == ("mesh", True)
 
 
+async def test_an_embedded_mesh_asks_nobody_for_a_key(tmp_path: Path) -> None:
+    """Keys and certificates in the environment are for the bus at NATS_URL."""
+    place = place_in(tmp_path, nkey_file=tmp_path / "gateway.nk", tls_ca=tmp_path / "ca.pem")
+
+    async def beside(desk: Desk) -> tuple[str, str]:
+        other = await at_desk(place, "live", mode)
+        return desk.how.mode, other[0]
+
+    assert await at_desk(place, "mesh", beside) == ("mesh", "client")
+
+
 @pytest.mark.parametrize("need", ["bus", "resume"])
 async def test_where_no_mesh_has_worked_there_is_nothing_to_read(need: str, tmp_path: Path) -> None:
     """A wrong directory gets no home."""
