@@ -1,0 +1,1 @@
+"""Faults at random, and the verdict on what is left."""
