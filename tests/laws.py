@@ -48,7 +48,8 @@ def _briefing_comes_first(history: Sequence[TaskEvent]) -> Iterator[str]:
     """A briefing precedes any question, and any other work."""
     briefed = next((event.seq for event in history if event.event == "briefed"), None)
     for event in history:
-        if event.event in WORK and (briefed is None or event.seq < briefed):
+        work = event.event in WORK and not getattr(event.body, "handed_over", False)
+        if work and (briefed is None or event.seq < briefed):
             yield f"{event.event} at {event.seq} comes before any briefing"
 
 

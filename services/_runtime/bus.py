@@ -65,6 +65,8 @@ _HEADROOM: Final = 4096
 _OF_THE_ANSWER: Final = {"Nats-Stream", "Nats-Num-Pending", "Nats-Last-Sequence"}
 """Headers of a direct get that are not the message's own."""
 _BATCH: Final = 256
+_BATCH_BYTES: Final = 8 * 2**20
+"""Of one page of a stream: many readers at once must not make the server hold what they cannot take yet."""
 _REMEMBERED: Final = 4096
 """Tasks of which it is remembered where they begin."""
 _DUE_KEPT: Final = "1h"
@@ -368,7 +370,7 @@ class Bus:
         """
         start: dict[str, Any] = {"seq": first} if since is None else {"start_time": since.isoformat()}
         while True:
-            wanted = {**start, "next_by_subj": subject_filter, "batch": _BATCH}
+            wanted = {**start, "next_by_subj": subject_filter, "batch": _BATCH, "max_bytes": _BATCH_BYTES}
             batch, pending = await self._patiently(partial(self._batch, stream, wanted))
             if batch:
                 yield batch
@@ -651,10 +653,10 @@ class Bus:
         queue = self._reading[token] = asyncio.Queue[Msg | Forbidden]()
         try:
             with self.using(call, queue.put_nowait):
-                async with asyncio.timeout(self.settings.publish_timeout_s):
+                async with asyncio.timeout(self.settings.publish_timeout_s) as patience:
                     await self.client.publish(call, json.dumps(wanted).encode(), reply=f"{self._inbox}.{token}")
                     reraise_cancellation()
-                    return await self._collect(stream, queue)
+                    return await self._collect(stream, queue, patience)
         except TimeoutError as error:
             raise BusUnavailable(f"stream {stream} was not read in time") from error
         except NatsError as error:
@@ -662,10 +664,15 @@ class Bus:
         finally:
             del self._reading[token]
 
-    async def _collect(self, stream: str, queue: "asyncio.Queue[Msg | Forbidden]") -> tuple[list[Stored], int]:
+    async def _collect(
+        self, stream: str, queue: "asyncio.Queue[Msg | Forbidden]", patience: asyncio.Timeout
+    ) -> tuple[list[Stored], int]:
+        """Patience is for each message: a page that takes long but comes would else be asked for again, for ever."""
         found: list[Stored] = []
+        loop = asyncio.get_running_loop()
         while True:
             message = await queue.get()
+            patience.reschedule(loop.time() + self.settings.publish_timeout_s)
             if isinstance(message, Forbidden):
                 raise message
             if _is_stored(message):

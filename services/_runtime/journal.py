@@ -41,7 +41,6 @@ _LOOK_S: Final = 10.0
 """How often a running activation looks for news without a hint: hints are core messages and may be lost."""
 _LATE_S: Final = 0.25
 """How soon after a deadline the timer's event is looked for, and again until it is there."""
-_HANDED: Final = "left to another executor: this one stops"
 _PROGRESS_S: Final = 1.0
 """Progress is stored at most once a second; what comes in between goes to `mesh.live` only."""
 
@@ -192,10 +191,10 @@ class Activation:
         with contextlib.suppress(BusUnavailable):  # a hint: nobody needs to hear it
             await self.publisher.live(self.task, body)
 
-    async def hand_over(self) -> None:
-        """Says that the step in flight is left to another: this executor stops in good order."""
+    async def hand_over(self, why: str) -> None:
+        """Says that the step in flight is left to another, in good order: this claim is no failed attempt."""
         if self.state.attempts:
-            await self.append("progressed", Progressed(step=self._progress_step, message=_HANDED, handed_over=True))
+            await self.append("progressed", Progressed(step=self._progress_step, message=why, handed_over=True))
 
     async def timer(self, name: Timer, after_s: float) -> None:
         """The server wakes the task with `timeout` after `after_s`, whoever lives then."""

@@ -42,7 +42,7 @@ from services._runtime.publisher import About, Publisher
 _REMEMBERED: Final = timedelta(seconds=60)
 """Well within the time for which the server itself knows a letter's id (2 minutes)."""
 _LAST_WORDS_S: Final = 2.0
-"""How long a stopping executor may take to say that it hands its task over."""
+"""How long an executor may take to say that it hands its task over."""
 
 log = structlog.get_logger()
 
@@ -208,7 +208,10 @@ class Doorbells:
             await self._engage(activation)
         except (HandsOver, asyncio.CancelledError):
             if self.executor.stop.is_set():
-                await _hand_over(activation)
+                await _hand_over(activation, "left to another executor: this one stops")
+            raise
+        except Transient as error:  # trouble of the mesh's, which is no reason to fail a task
+            await _hand_over(activation, f"tried again later: {error}")
             raise
         except Interrupted as interrupt:
             log.info("worker.interrupted", cause=interrupt.cause)
@@ -251,11 +254,11 @@ class Doorbells:
                 return
 
 
-async def _hand_over(activation: Activation) -> None:
-    """Last words of an executor that stops; without them the next one counts an attempt."""
+async def _hand_over(activation: Activation, why: str) -> None:
+    """Last words of an executor that lets go of its task; without them the next one counts an attempt."""
     with contextlib.suppress(MeshError, TimeoutError):
         async with asyncio.timeout(_LAST_WORDS_S):
-            await activation.hand_over()
+            await activation.hand_over(why)
 
 
 def _exhausted(agent: str, tries: int) -> str:

@@ -465,3 +465,21 @@ async def test_a_dead_letter_that_cannot_be_written_is_told(publisher: Publisher
     await hasty.close()
     about = await bus.api(f"CONSUMER.INFO.{subjects.SYSTEMS}.{subjects.SYSTEMS_DURABLE}", {})
     assert about["num_ack_pending"] + about["num_pending"] == 1
+
+
+async def test_trouble_of_the_mesh_is_no_attempt_at_the_task(publisher: Publisher, bus: Bus) -> None:
+    """An executor that lets go because somebody does not answer says so: however often, the task is not failed."""
+    tries = 2 * bus.settings.max_deliver
+
+    async def unanswered(activation: Activation) -> None:
+        nonlocal tries
+        tries -= 1
+        if tries:
+            raise Transient("nobody answers")
+        await complete(activation)
+
+    agent = Agent(unanswered)
+    async with working(publisher, agent):
+        await submit(publisher)
+        final = await until(bus, "t1", FINAL)
+    assert (final.event, agent.failures) == ("completed", [])
