@@ -516,7 +516,7 @@ async def _second_question(house: House) -> QuestionsAsked | None:
         ({"answers": {"task.target": "churnd"}}, "the data has no column 'churnd' to predict: the nearest are churned"),
         ({"request": "Predict churned from data/gone.csv"}, "there is no file 'data/gone.csv' in the workspace"),
         ({"request": "Predict churned from s3://b/c.csv"}, "the data lies behind a s3:// address, which is not read"),
-        ({"inputs": ["a\x00b.csv"]}, "'a\\x00b.csv' is no path of a file: name an existing file"),
+        ({"inputs": ["a\x00b.csv"]}, "'a\\x00b.csv' can be no path here: embedded null byte"),
         ({"inputs": ["a" * 300 + ".csv"]}, f"'{'a' * 80}' is no path of a file: name an existing file"),
         ({"inputs": ["../x.csv"]}, "path '../x.csv' leads out of the workspace: name a file inside it"),
         ({"answers": {"data.freshness": "1d", "task.kind": "clustering"}}, "the answer to task.kind cannot be used"),
