@@ -15,6 +15,8 @@ INSTALLED := .venv/.installed
 PARSER := node_modules/@asyncapi/parser/package.json
 PARSER_VERSION := 3.6.3
 ARGS ?=
+# One more than there are processors: the tests wait for other processes a third of their time.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test lint types lock bench chaos clean
@@ -37,7 +39,7 @@ demo: venv
 	@$(BIN)/python examples/demo.py $(ARGS)
 
 test: venv
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 lint: venv $(if $(shell command -v node),asyncapi)
 	$(BIN)/ruff check .

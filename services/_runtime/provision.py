@@ -10,7 +10,7 @@ everybody's history away. A full stream refuses: nothing old is ever discarded.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal
 
 import structlog
@@ -74,20 +74,31 @@ async def provided(bus: Bus, tell: Callable[[str], None]) -> None:
 async def missing(bus: Bus) -> str:
     """What the bus's role works on and does not find, and what to do about it; empty: nothing."""
     part = PARTS[credentials.role_of(bus.settings, bus.service)]
-    there: list[str] = (await bus.api("STREAM.NAMES", {})).get("streams") or []
-    lacking = [name for name in part.streams if name not in there]
-    for stream, durable in part.durables:
-        if stream in there and not await _exists(bus, f"CONSUMER.INFO.{stream}.{durable}"):
-            lacking.append(f"{stream}/{durable}")
+    lacking = await _lacking(bus, part.streams, part.durables)
     return f"the bus lacks {', '.join(lacking)}: run `mlmesh provision` in the provisioner's role" if lacking else ""
 
 
 async def repair(bus: Bus) -> None:
     """Makes anew what was lost, on an open bus; where this process has a key, the log says who has to."""
-    if bus.settings.nkey_file is None:
+    if bus.settings.nkey_file is not None:
+        if lacking := await missing(bus):
+            log.error("provision.needed", missing=lacking)
+        return
+    everything = [config["name"] for config in streams(bus)]
+    pairs = [(stream, config["durable_name"]) for stream, config in durables(bus)]
+    if lost := await _lacking(bus, everything, pairs):
+        log.warning("provision.repairing", missing=lost)
         await provision(bus)
-    elif lacking := await missing(bus):
-        log.error("provision.needed", missing=lacking)
+
+
+async def _lacking(bus: Bus, wanted: Iterable[str], pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """Names of streams that are not there, and `stream/durable` of durables."""
+    there: list[str] = (await bus.api("STREAM.NAMES", {})).get("streams") or []
+    lacking = [name for name in wanted if name not in there]
+    for stream, durable in pairs:
+        if stream in there and not await _info(bus, f"CONSUMER.INFO.{stream}.{durable}"):
+            lacking.append(f"{stream}/{durable}")
+    return lacking
 
 
 def streams(bus: Bus) -> tuple[dict[str, Any], ...]:
@@ -210,10 +221,6 @@ def _check_age(before: dict[str, Any] | None, config: dict[str, Any]) -> None:
 async def _durable(bus: Bus, stream: str, config: dict[str, Any]) -> None:
     name = config["durable_name"]
     await bus.api(f"CONSUMER.DURABLE.CREATE.{stream}.{name}", {"stream_name": stream, "config": config})
-
-
-async def _exists(bus: Bus, call: str) -> bool:
-    return bool(await _info(bus, call))
 
 
 async def _info(bus: Bus, call: str) -> dict[str, Any]:

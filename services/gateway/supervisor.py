@@ -9,6 +9,7 @@
 """
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -32,7 +33,7 @@ from services._runtime.service import Runtime
 from services._runtime.worker import bury
 from services.gateway.handlers import Verdict, judge, judge_system, judge_timer, needs_fold
 
-_ROUND_S: Final = 60.0
+_ROUND_S: Final = 15.0
 _FIRST_ROUND_S: Final = 2.0
 _ANY: Final = ">"
 _SEARCH_S: Final = 600.0
@@ -135,7 +136,8 @@ class Supervisor:
         """
         await self._search()
         missing: set[str] = set()
-        for task in sorted(self.moving):
+        rung = await self._rung()
+        for task in sorted(self.moving.keys() - rung):
             try:
                 state = await self._fold(task)
                 if not state.needs_doorbell:
@@ -152,6 +154,13 @@ class Supervisor:
             except BusUnavailable as error:  # the other tasks have no part in it
                 log.warning("supervisor.task_unread", task=task, error=str(error))
         return frozenset(missing)
+
+    async def _rung(self) -> set[str]:
+        """Tasks that have a doorbell, in one look: those need no other."""
+        with contextlib.suppress(NoStream):
+            standing = await self.runtime.bus.subjects_of(subjects.WORK, _ANY)
+            return {subjects.task_in(subject) for subject in standing if _addressee(subject) != subjects.SUMMARIZER}
+        return set()
 
     async def clear_doorbells(self) -> None:
         """Takes doorbells away that nobody will ever answer: what rang them is a dead letter already.

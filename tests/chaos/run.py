@@ -30,7 +30,7 @@ from tests.chaos.schedule import PROCESSES, Fault, by_kind
 
 _TELL_S: Final = 5.0
 CALM_S: Final = 100.0
-"""How long after the last fault everything may take to come to its end: the supervisor looks once a minute."""
+"""How long after the last fault everything may take to come to its end: the supervisor looks every 15 s."""
 
 
 @dataclass(frozen=True, slots=True)

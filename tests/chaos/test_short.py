@@ -15,7 +15,7 @@ KINDS: tuple[Kind, ...] = (
     "kill-all", "server-unheard", "kill-service", "durable-lost", "server-dies-while-frozen",
 )  # fmt: skip
 LAST = Fault("terminate-service", pause_s=0.5, target="gateway")
-"""A new gateway looks after what is missing at once; an old one once a minute, and a short run does not wait for it."""
+"""A new gateway looks after what is missing at once; an old one every 15 s, and a short run does not wait for it."""
 
 pytestmark = pytest.mark.timeout(120)
 
