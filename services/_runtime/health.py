@@ -73,10 +73,20 @@ async def _collected(answers: "asyncio.Queue[Msg]", service: str, host: str) -> 
             raise BusUnavailable(f"{service} {FROZEN}") from None
         if (message.headers or {}).get("Status") == "503":
             raise NobodyAnswers(subjects.ready(service))
-        told: dict[str, Any] = json.loads(message.data)
-        if host in {"", told["host"]}:
-            found.append(Replica(told["host"], told["pid"], told["trouble"]))
+        replica = _told(message)
+        if host in {"", replica.host} or not replica.host:
+            found.append(replica)
             patience_s = _QUIET_S
+
+
+def _told(message: Msg) -> Replica:
+    """What a replica says; one that cannot say how it is, is in trouble."""
+    try:
+        told: dict[str, Any] = json.loads(message.data)
+        return Replica(told["host"], told["pid"], told["trouble"])
+    except (ValueError, KeyError, TypeError):
+        why = (message.headers or {}).get("Nats-Service-Error", "it answers what nobody can read")
+        return Replica("", 0, f"it cannot say how it is: {why}")
 
 
 async def _probe(service: str) -> str:

@@ -8,11 +8,12 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from nats.aio.msg import Msg
 
 from contracts import subjects
 from services._runtime.bus import Bus
 from services._runtime.errors import BusUnavailable
-from services._runtime.health import trouble
+from services._runtime.health import replicas, trouble
 from services._runtime.service import load
 from tests.following import eventually
 from tests.processes import MODULES, Services
@@ -49,6 +50,19 @@ async def test_each_service_runs_alone_against_any_bus_and_ends_cleanly(
     assert await asyncio.to_thread(services.terminate, name) == 0
     for line in services.log(name).read_text().splitlines():
         assert json.loads(line)["service"] == name
+
+
+async def test_a_service_that_cannot_say_how_it_is_is_in_trouble(bus: Bus) -> None:
+    """The answer of a check that failed is empty: the probe tells that, instead of failing itself."""
+
+    async def fails(message: Msg) -> None:
+        await bus.client.publish(message.reply, b"", headers={"Nats-Service-Error": "oh"})
+
+    end = await bus.subscribe(subjects.ready("gateway"), fails)
+    await bus.flush()
+    found = await replicas(bus, "gateway", host="here")
+    await end()
+    assert [replica.trouble for replica in found] == ["it cannot say how it is: oh"]
 
 
 async def test_the_probe_says_ready_and_then_why_not(services: Services, bus: Bus, server: NatsServer) -> None:
