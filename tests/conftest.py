@@ -26,15 +26,16 @@ _TAPPED = (subjects.ALL_TASKS, subjects.ALL_REPORTS, subjects.ALL_SYSTEMS, subje
 _WIRE = pytest.StashKey[list[str]]()
 
 
-# The default draws the variables of every frame: seconds in which the loop stands still and messages come again.
-structlog.configure(
-    processors=[
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso"),
-        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
-    ]
-)
+def pytest_runtest_setup() -> None:
+    """Plain tracebacks: the default draws the variables of every frame, and the loop stands still for seconds."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+        ]
+    )
 
 
 @pytest.fixture
