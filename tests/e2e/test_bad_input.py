@@ -368,6 +368,7 @@ async def test_a_second_submission_of_an_id_changes_nothing(mesh: Mesh, bus: Bus
     subject = subjects.task_event("twice", "submitted", subjects.ML_ENGINEER)
     (letter,) = await letters(bus, lambda letter: letter.subject == subject)
     assert letter.reason == "the id of this task is taken: submit with a new id; the first task goes on"
+    await until(bus, "twice", is_event("released"))  # it rang, and there was nothing to do
     found = await state(bus, "twice")
     assert (found.status, found.request and found.request.request) == ("input-required", first["request"])
 
