@@ -210,6 +210,15 @@ def split_traceparent(header: str) -> tuple[str, str] | None:
     return (match.group(1), match.group(2)) if match else None
 
 
+def moment(text: str) -> datetime | None:
+    """The time in a header, UTC where it names no zone; None for one that cannot be read."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
 def _check_schema(schema: str, message: type[Message]) -> None:
     match = _SCHEMA.fullmatch(schema)
     if match is None or match.group(1) != message.__name__:
@@ -259,13 +268,7 @@ def _number(text: str) -> int:
 
 
 def _time(text: str | None, fallback: datetime) -> datetime:
-    if not text:
-        return fallback
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return fallback
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment(text or "") or fallback
 
 
 def _safe(value: str) -> str:

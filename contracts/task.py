@@ -9,11 +9,11 @@ The executor's rules (who may claim, what a doorbell means) read the same fold: 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal, cast
 
 from contracts.briefing import Briefing
-from contracts.envelope import TaskEvent, root_span_id, split_traceparent, trace_id
+from contracts.envelope import TaskEvent, moment, root_span_id, split_traceparent, trace_id
 from contracts.events import (
     AnswerValue,
     Approved,
@@ -262,20 +262,11 @@ def _submitted(state: TaskState, event: TaskEvent, body: TaskSubmitted) -> Chang
         "request": body,
         "workspace": body.workspace or event.metadata.workspace,
         "submitted_at": event.metadata.time,
-        "deadline": body.constraints.deadline or _moment(event.metadata.deadline),
+        "deadline": body.constraints.deadline or moment(event.metadata.deadline),
         "trace_id": spans[0] if spans else derived[0],
         "root_parent": spans[1] if spans and spans != derived else "",
         "answers": {answer.question_id: answer.value for answer in body.answers},
     }
-
-
-def _moment(text: str) -> datetime | None:
-    """The time in a header; one that cannot be read limits nothing."""
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _approved(state: TaskState, body: Approved) -> Changes:

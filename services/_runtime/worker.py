@@ -78,8 +78,10 @@ class Worker:
         finally:
             for task in tuple(self._running):
                 task.cancel()
-            await asyncio.gather(*self._running, return_exceptions=True)
-            beat.cancel()
+            try:
+                await asyncio.gather(*self._running, return_exceptions=True)
+            finally:
+                beat.cancel()
 
     async def _process(self, delivery: Delivery) -> None:
         _bind(delivery.stored)
