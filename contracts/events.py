@@ -249,6 +249,8 @@ class Delivered(Message):
     """[{kind, columns, action, text}]."""
     unmet: tuple[str, ...] = ()
     """Requirements that have no effect yet."""
+    kept: tuple[str, ...] = ()
+    """Files that stay as their owner edited them; what would have been written lies beside, as `<name>.new`."""
 
 
 class TimedOut(Message):

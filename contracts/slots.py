@@ -3,7 +3,7 @@
 from typing import Final
 
 SLOTS: Final[dict[str, tuple[str, ...]]] = {
-    "task": ("data", "target", "kind", "positive"),
+    "task": ("data", "target", "kind", "positive", "system"),
     "business": ("goal", "kpi", "cost_of_error"),
     "scale": ("rate", "spikes"),
     "data": ("read_write", "freshness", "known_at_prediction", "time", "entity"),

@@ -113,6 +113,11 @@ WORDS: Final[dict[str, Word]] = {
             _WORKSPACE,
         ),
     ),
+    "systems": Word("list the delivered systems: what is live, and how each is", (_WORKSPACE,)),
+    "upgrade": Word(
+        "give a delivered system the engine of this mesh; what you edited stays",
+        (_argument("system", metavar="SYSTEM", help="its name under ml/, or its directory"), _WORKSPACE),
+    ),
     "dead": Word(
         "list, show, redrive or discard messages that nobody could process",
         (

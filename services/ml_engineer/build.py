@@ -8,7 +8,7 @@ promotion is looked up before it is made. Left out: what comes before the design
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
@@ -20,8 +20,9 @@ from contracts.system import SystemEvent, SystemEventName
 from services._runtime.home import Home
 from services._runtime.journal import Activation
 from services._runtime.publisher import About
+from services._runtime.systems import system_directory
 from services.ml_engineer import delivery, documents
-from services.ml_engineer.dossier import Design, Dossier
+from services.ml_engineer.dossier import RECORD, Design, Dossier, record
 from services.ml_engineer.engine import (
     Engine,
     Evaluation,
@@ -29,10 +30,12 @@ from services.ml_engineer.engine import (
     Profile,
     Promotion,
     Result,
+    Sbom,
     Training,
     Validation,
     Watchers,
 )
+from services.ml_engineer.evidence import Tested, read_results
 from services.ml_engineer.understanding import Understanding
 from services.ml_engineer.wall import WallTime
 
@@ -51,15 +54,8 @@ class Scaffolded(BaseModel):
 
     wheel: str
     wheel_sha256: str
-
-
-class Tested(BaseModel):
-    """How the delivered tests ended."""
-
-    model_config = ConfigDict(frozen=True)
-
-    passed: bool
-    text: str
+    kept: tuple[str, ...] = ()
+    """Files that stay as their owner edited them; ours lie beside."""
 
 
 class History(Result):
@@ -84,7 +80,7 @@ class Builder:
     @property
     def directory(self) -> Path:
         """The system's directory."""
-        return self.workspace / delivery.system_directory(self.design.system)
+        return self.workspace / system_directory(self.design.system)
 
     async def build(self, understanding: Understanding, profile: Profile) -> Delivered:
         """Everything from the empty directory to the gates."""
@@ -97,6 +93,7 @@ class Builder:
         packaged = await self._stage("package", Packaged)
         promoted = await self._promotion(packaged)
         await self._announce(evaluation, packaged, promoted)
+        sbom = await self._stage("sbom", Sbom)
         dossier = Dossier(
             request=understanding.request,
             task=self.activation.task,
@@ -109,13 +106,17 @@ class Builder:
             evaluation=evaluation,
             packaged=packaged,
             promoted=promoted,
+            sbom=sbom,
             engine_version=scaffolded.wheel.split("-")[1],
             wheel=scaffolded.wheel,
             wheel_sha256=scaffolded.wheel_sha256,
         )
-        await self._recorded("document", lambda: self._document(dossier), bool)
+        kept = await self._recorded("document", lambda: self._document(dossier), tuple[str, ...])
         tested = await self._recorded("test", self._test, Tested)
-        return self._delivered(dossier, tested, await self._digests())
+        dossier = replace(dossier, tested=tested)
+        await self._recorded("evidence", lambda: self._document(dossier), tuple[str, ...])
+        delivered = self._delivered(dossier, tested, await self._digests())
+        return delivered.model_copy(update={"kept": tuple(sorted({*scaffolded.kept, *kept}))})
 
     async def _recorded(self, name: str, run: Callable[[], Awaitable[T]], result: type[T]) -> T:
         return await self.activation.step(name, run, result=result, inputs=self._inputs())
@@ -148,9 +149,14 @@ class Builder:
         # The spec comes first: it makes the directory ours, so that a killed scaffold can be taken up again.
         delivery.put_spec(directory, self.design.spec)
         sha256 = delivery.put_wheel(self.engine.wheel, directory)
-        delivery.write(directory, documents.locks(self.engine.wheel.name, sha256))
-        delivery.put_tests(directory)
-        return Scaffolded(wheel=self.engine.wheel.name, wheel_sha256=sha256)
+        kept = self._deliver(documents.locks(self.engine.wheel.name, sha256) | delivery.delivered_tests())
+        return Scaffolded(wheel=self.engine.wheel.name, wheel_sha256=sha256, kept=kept)
+
+    def _deliver(self, files: Mapping[str, str]) -> tuple[str, ...]:
+        """Writes files of the system; those that stay as their owner edited them."""
+        place = system_directory(self.design.system)
+        placed = {f"{place}/{path}": text for path, text in files.items()}
+        return delivery.deliver(self.workspace, self.design.system, placed)
 
     async def _promotion(self, packaged: Packaged) -> Promotion | None:
         """Version 1 goes live if its gates allow serving; later ones are a person's decision."""
@@ -189,28 +195,15 @@ class Builder:
             kind, template = f"mlmesh.system.{event}", subject
             await self.activation.publisher.store(subject, body, about, kind=kind, template=template)
 
-    async def _document(self, dossier: Dossier) -> bool:
+    async def _document(self, dossier: Dossier) -> tuple[str, ...]:
         files = await asyncio.to_thread(documents.render, dossier)
-        delivery.write(self.directory, files)
-        delivery.write(self.workspace, documents.render_repository(dossier))
-        return True
+        kept = self._deliver(files | {RECORD: record(dossier)})
+        top = delivery.deliver(self.workspace, self.design.system, documents.render_repository(dossier))
+        return (*kept, *top)
 
     async def _test(self) -> Tested:
-        """Runs the delivered tests as their owner would: `pytest` in the directory."""
-        await self.activation.progress(Progressed(step="test", message="running the delivered tests"))
         log_file = self.home.step_log(self.activation.task, "test")
-        log_file.parent.mkdir(parents=True, exist_ok=True)
-        arguments = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests")
-        with log_file.open("wb") as output:
-            async with self.engine.spawned(arguments, self.directory, stdout=output, stderr=output) as process:
-                try:
-                    async with asyncio.timeout(_TESTS_S):
-                        code = await process.wait()
-                except TimeoutError:
-                    told = f"the delivered tests took longer than {_TESTS_S:g} s: see {log_file}"
-                    return Tested(passed=False, text=told)
-        lines = log_file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return Tested(passed=code == 0, text=lines[-1] if lines else f"pytest ended with {code}")
+        return await test_delivered(self.activation, self.engine, self.directory, log_file)
 
     def _delivered(self, dossier: Dossier, tested: Tested, after: Mapping[str, str]) -> Delivered:
         gates = [Gate.model_validate(gate.model_dump()) for gate in dossier.evaluation.gates]
@@ -220,7 +213,7 @@ class Builder:
         unmet = self.design.unmet
         return Delivered(
             system=self.design.system,
-            system_dir=f"/{delivery.system_directory(self.design.system)}",
+            system_dir=f"/{system_directory(self.design.system)}",
             version=dossier.packaged.version,
             outcome=outcome(dossier.evaluation.outcome, tests=tested.passed, unmet=bool(unmet)),
             artifacts=delivery.artifacts(after, self.design.system),
@@ -229,6 +222,24 @@ class Builder:
             findings=[finding.model_dump(mode="json") for finding in dossier.validation.findings],
             unmet=unmet,
         )
+
+
+async def test_delivered(activation: Activation, engine: Engine, directory: Path, log_file: Path) -> Tested:
+    """Runs a system's tests as their owner would: `pytest` in its directory, with this engine."""
+    await activation.progress(Progressed(step="test", message="running the delivered tests"))
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    results = log_file.with_suffix(".xml")
+    arguments = ("-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={results}", "tests")
+    with log_file.open("wb") as output:
+        async with engine.spawned(arguments, directory, stdout=output, stderr=output) as process:
+            try:
+                async with asyncio.timeout(_TESTS_S):
+                    code = await process.wait()
+            except TimeoutError:
+                return Tested(passed=False, text=f"the delivered tests took longer than {_TESTS_S:g} s: see {log_file}")
+    lines = (await asyncio.to_thread(log_file.read_text, "utf-8", "replace")).strip().splitlines()
+    at, tests = await asyncio.to_thread(read_results, results)
+    return Tested(passed=code == 0, text=lines[-1] if lines else f"pytest ended with {code}", at=at, tests=tests)
 
 
 def outcome(measured: str, *, tests: bool, unmet: bool) -> Outcome:

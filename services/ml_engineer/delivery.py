@@ -1,14 +1,17 @@
 """Writes a system's directory, and tells which files a task changed: what the report and the delivery list.
 
 Files are written by rename, so a killed process leaves none half-written; writing the same again changes
-nothing. Left out: what the documents say (documents.py) and what the engine writes itself.
+nothing. What an owner has edited is never written over: `vendor/delivered.json` knows every file as it was
+delivered, and where it differs ours goes beside it as `<name>.new`. Left out: what the documents say (documents/)
+and what the engine writes itself.
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Collection, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
@@ -17,11 +20,18 @@ from pydantic import JsonValue
 
 from contracts.events import Artifact
 from services._runtime.errors import Permanent
-from services.ml_engineer.dossier import system_directory
+from services._runtime.systems import system_directory
 
 BLUEPRINT: Final = Path(__file__).parent / "blueprint"
+MANIFEST: Final = "vendor/delivered.json"
+"""Path in the workspace -> sha256 of every file as it was delivered last."""
+_RELEASES: Final = Path(__file__).parent / "releases.json"
+BESIDE: Final = ".new"
+"""Ends the name of a delivered file that lies beside one that its owner has edited."""
 _UNTOLD: Final = frozenset({"__pycache__", ".pytest_cache"})
 _WORKING: Final = frozenset({"registry", "work", "state", "snapshots"})
+PASSING: Final = _UNTOLD | _WORKING
+"""Directories of what a system works with, and of caches: nothing that is delivered."""
 
 Kind = Literal["spec", "contract", "engine", "code", "document", "deployment", "test", "model", "lock"]
 
@@ -122,12 +132,64 @@ def put_wheel(wheel: Path, directory: Path) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def put_tests(directory: Path) -> None:
+def delivered_tests() -> dict[str, str]:
     """The delivered tests, in a package named after the system: two systems in one repository do not clash."""
-    for package in ("__init__.py", "tests/__init__.py"):
-        _write(directory, package, b"")
-    for source in sorted((BLUEPRINT / "tests").glob("*.py")):
-        _write(directory, f"tests/{source.name}", source.read_bytes())
+    packages = dict.fromkeys(("__init__.py", "tests/__init__.py"), "")
+    sources = sorted((BLUEPRINT / "tests").glob("*.py"))
+    return packages | {f"tests/{source.name}": source.read_text(encoding="utf-8") for source in sources}
+
+
+def deliver(workspace: Path, system: str, files: Mapping[str, str]) -> tuple[str, ...]:
+    """Writes texts under the workspace unless their owner has edited them; the edited ones, whose ours lies beside.
+
+    `files`: path in the workspace -> text. A file that nobody delivered before counts as edited unless it says the
+    same. Raises Permanent when the disk, the permissions or a link refuse.
+    """
+    directory = workspace / system_directory(system)
+    before = delivered_before(directory)
+    contents = {path: text.encode() for path, text in files.items()}
+    kept = tuple(
+        path
+        for path, content in contents.items()
+        if _is_edited(workspace / path, content, _known(path, before, system_directory(system)))
+    )
+    for path, content in contents.items():
+        beside = f"{path}{BESIDE}"
+        _write(workspace, beside if path in kept else path, content)
+        if path not in kept:
+            (workspace / beside).unlink(missing_ok=True)
+    after = before | {path: hashlib.sha256(content).hexdigest() for path, content in contents.items()}
+    _write(directory, MANIFEST, json.dumps({"files": dict(sorted(after.items()))}, indent=1).encode() + b"\n")
+    return kept
+
+
+def delivered_before(directory: Path) -> dict[str, str]:
+    """Path in the workspace -> sha256, as the system was delivered last; empty where nothing was noted."""
+    try:
+        noted = json.loads((directory / MANIFEST).read_bytes())
+        return {str(path): str(digest) for path, digest in noted["files"].items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}  # lost or spoilt: every file counts as its owner's
+
+
+def _known(path: str, before: Mapping[str, str], directory: str) -> Collection[str]:
+    """Digests under which a file counts as ours: as noted, or of releases that noted nothing."""
+    if path in before:
+        return (before[path],)
+    return releases().get(path.removeprefix(f"{directory}/"), ())
+
+
+@functools.cache
+def releases() -> dict[str, tuple[str, ...]]:
+    """Path in a system's directory -> sha256 of the file in each release that did not note what it delivered."""
+    told: dict[str, dict[str, str]] = json.loads(_RELEASES.read_bytes())
+    paths = {path for files in told.values() for path in files}
+    return {path: tuple(files[path] for files in told.values() if path in files) for path in paths}
+
+
+def _is_edited(path: Path, content: bytes, delivered: Collection[str]) -> bool:
+    """Whether something stands there that is neither what was delivered nor what is delivered now."""
+    return path.is_file() and _sha256(path) not in {*delivered, hashlib.sha256(content).hexdigest()}
 
 
 def digests(workspace: Path, system: str) -> dict[str, str]:
@@ -154,7 +216,14 @@ def artifacts(after: Mapping[str, str], system: str) -> tuple[Artifact, ...]:
 
 def _kind(path: str) -> Kind:
     name, parts = path.rsplit("/", 1)[-1], set(path.split("/"))
-    by_name: dict[str, Kind] = {"system.toml": "spec", "schema.json": "contract", "openapi.json": "contract"}
+    by_name: dict[str, Kind] = {
+        "system.toml": "spec",
+        "schema.json": "contract",
+        "openapi.json": "contract",
+        "delivered.json": "lock",
+        "record.json": "document",
+        "sbom.json": "document",
+    }
     by_suffix: dict[str, Kind] = {"whl": "engine", "lock": "lock"}
     found = by_name.get(name) or by_suffix.get(name.rsplit(".", 1)[-1])
     if found:

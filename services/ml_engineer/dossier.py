@@ -4,12 +4,17 @@ Plain data, gathered by the engagement from the journal's steps; nothing here is
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
 
 from contracts.events import Question, Section
-from services.ml_engineer.engine import Evaluation, Packaged, Profile, Promotion, Training, Validation
+from services._runtime.errors import Permanent
+from services._runtime.systems import system_directory
+from services.ml_engineer.engine import Evaluation, Packaged, Profile, Promotion, Sbom, Training, Validation
+from services.ml_engineer.evidence import Tested
 from services.ml_engineer.slots import Known
 
 
@@ -51,6 +56,11 @@ class Dossier:
     wheel: str
     """File name of the vendored wheel."""
     wheel_sha256: str
+    sbom: Sbom | None = None
+    tested: Tested | None = None
+    """The delivered tests; None before they were run."""
+    drill: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue])
+    """`mlsystem drill`; empty where it was not run."""
 
     @property
     def directory(self) -> str:
@@ -58,6 +68,27 @@ class Dossier:
         return system_directory(self.design.system)
 
 
-def system_directory(system: str) -> str:
-    """Where a system lies, relative to the workspace."""
-    return f"ml/{system.replace('-', '_')}"
+RECORD: Final = "docs/record.json"
+"""Where a delivered system keeps what its documents were written from."""
+
+_RECORDS: Final = TypeAdapter(Dossier)
+
+
+def record(dossier: Dossier) -> str:
+    """The dossier as JSON, without values of the data but for one example a column, and none under a regulation."""
+    governance = dossier.design.spec.get("governance")
+    shown = 0 if isinstance(governance, dict) and governance.get("regime") else 1
+    columns = tuple(c.model_copy(update={"examples": c.examples[:shown]}) for c in dossier.profile.columns)
+    told = replace(dossier, profile=dossier.profile.model_copy(update={"columns": columns}))
+    return _RECORDS.dump_json(told, indent=1).decode() + "\n"
+
+
+def read_record(directory: Path) -> Dossier:
+    """What the documents in a system's directory were written from. Raises Permanent when it is not there."""
+    file = directory / RECORD
+    try:
+        return _RECORDS.validate_json(file.read_bytes())
+    except FileNotFoundError:
+        raise Permanent(f"{file} is missing: the system was delivered before there was one; build it again") from None
+    except (OSError, ValidationError) as error:
+        raise Permanent(f"{file} cannot be read: restore it from git, or build the system again") from error

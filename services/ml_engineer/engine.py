@@ -61,6 +61,13 @@ class Candidate(Result):
     why: str = ""
 
 
+class OwnModel(Result):
+    """What a file that is to be served asks for."""
+
+    takes: tuple[str, ...]
+    """Columns of the data that it has inputs for."""
+
+
 class Profile(Result):
     """`mlsystem profile`."""
 
@@ -70,6 +77,8 @@ class Profile(Result):
     time: tuple[str, ...] = ()
     entity: tuple[str, ...] = ()
     reader: dict[str, JsonValue] = {}
+    model: OwnModel | None = None
+    """A model that the request brings along, where it does."""
 
 
 class Finding(Result):
@@ -153,6 +162,17 @@ class Promotion(Result):
 
     version: int
     previous: int | None = None
+
+
+class Sbom(Result):
+    """`mlsystem sbom`."""
+
+    path: str
+    components: int
+    licences: dict[str, str] = {}
+    copyleft: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    not_installed: tuple[str, ...] = ()
 
 
 class Smoke(Result):

@@ -6,8 +6,8 @@ between activations. A mind designs, gates decide.
 
 import asyncio
 import errno
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
@@ -15,12 +15,12 @@ import structlog
 
 from contracts.briefing import Briefing, ContextRequest, Query
 from contracts.events import (
-    AnswerValue,
     Canceled,
     Completed,
     Delivered,
     DesignProposed,
     Failed,
+    Question,
     QuestionsAsked,
     Released,
     TaskSubmitted,
@@ -29,21 +29,28 @@ from contracts.events import (
 )
 from contracts.report import ActivityReport
 from contracts.subjects import context_request
-from contracts.task import TaskState, fold
+from contracts.task import TaskState
 from services._runtime.errors import Interrupted, Permanent, Transient
 from services._runtime.home import Home, home_of
 from services._runtime.journal import Activation, digest_of
 from services._runtime.publisher import About
 from services._runtime.settings import Settings
+from services._runtime.systems import system_directory
 from services._runtime.workspace import resolve
-from services.ml_engineer import delivery, sources
+from services.ml_engineer import delivery
+from services.ml_engineer import intent as intents
 from services.ml_engineer.build import Builder, watchers
+from services.ml_engineer.discovery import Discovery
 from services.ml_engineer.dossier import Design
-from services.ml_engineer.engine import EngineShelf, Profile
+from services.ml_engineer.engine import EngineShelf
+from services.ml_engineer.intent import Intent
+from services.ml_engineer.operations import OPERATIONS
 from services.ml_engineer.playbook import Budget, Mind, target_of, without
-from services.ml_engineer.request import read
-from services.ml_engineer.slots import fill
-from services.ml_engineer.understanding import Understanding, acknowledged, with_defaults, with_missing, with_target
+from services.ml_engineer.site import Site
+from services.ml_engineer.understanding import (
+    Understanding,
+    acknowledged,
+)
 from services.ml_engineer.wall import WallTime
 
 BRIEFING_QUERY: Final = (
@@ -53,6 +60,11 @@ BRIEFING_QUERY: Final = (
 
 _REFUSED: Final = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """What the operating system says when permissions, the disk or a limit refuse a file: trying again does not help."""
+
+_ON_EXISTING: Final = frozenset({"retrain", *OPERATIONS})
+"""What is done with a system that stands."""
+_NEEDS_ONE: Final = frozenset({"retrain", "rollback", "promote", "upgrade"})
+"""Of these, what means nothing without one; the others may be words of a request for a new system."""
 
 log = structlog.get_logger()
 
@@ -121,7 +133,20 @@ class Engineer:
         request = _request(activation.state)
         workspace = await asyncio.to_thread(resolve, activation.state.workspace, self.settings)
         briefing = activation.state.briefing or await self._brief(activation)
-        understanding = await self._understand(activation, workspace, briefing, request)
+        intent = intents.read(request.request)
+        systems = await asyncio.to_thread(delivery.systems, workspace)
+        discovery = Discovery(activation, await self.shelf.engine(), self._home(workspace), workspace)
+        if intent.action in _ON_EXISTING and (systems or intent.action in _NEEDS_ONE):
+            system = discovery.system_meant(systems)
+            if isinstance(system, Question):
+                await self._ask(activation, Understanding.of_question(request.request, system))
+                return
+            if intent.action != "retrain":
+                await self._operate(activation, workspace, system, intent, wall=wall)
+                return
+            understanding = await discovery.of_standing(system, intent)
+        else:
+            understanding = await discovery.of_new(briefing, intent)
         if understanding.questions:
             await self._ask(activation, understanding)
             return
@@ -131,13 +156,36 @@ class Engineer:
         async with wall.turn(self._system_lock(workspace, design.system)):
             await self._build(activation, workspace, design, understanding, wall=wall)
 
+    async def _operate(
+        self, activation: Activation, workspace: Path, system: str, intent: Intent, *, wall: WallTime
+    ) -> None:
+        """Something is done with, or told of, a system that stands; then the report, as after a build."""
+        if activation.state.delivered is None:
+            site = Site(
+                activation=activation,
+                engine=await self.shelf.engine(),
+                home=self._home(workspace),
+                workspace=workspace,
+                system=system,
+                request=_request(activation.state).request,
+            )
+            async with wall.turn(self._system_lock(workspace, system)):
+                await site.note_before()
+                outcome = await OPERATIONS[intent.action](site, intent)
+            await activation.step("told", _saying(outcome.told), result=str, inputs=system)
+            await activation.append("delivered", outcome.delivered)
+        told, delivered = activation.state.steps["told"].result, activation.state.delivered
+        if delivered is None:
+            raise Transient("the delivery was appended and is not there")
+        await self._report(activation, delivered.outcome, str(told))
+
     async def _build(
         self, activation: Activation, workspace: Path, design: Design, understanding: Understanding, *, wall: WallTime
     ) -> None:
         """From the design to the report. Two tasks never build one system at a time: neither could tell its changes."""
         if understanding.profile is None:
             raise Permanent("the data was not profiled: name the file to learn from")
-        stands = delivery.read_spec(workspace / delivery.system_directory(design.system))
+        stands = delivery.read_spec(workspace / system_directory(design.system))
         if stands and target_of(stands) != target_of(design.spec):
             raise Permanent(
                 f"{design.system} has become a system for {target_of(stands)!r} since the design was drawn: submit the"
@@ -150,7 +198,7 @@ class Engineer:
         await self._report(activation, delivered.outcome, _told(delivered))
 
     def _system_lock(self, workspace: Path, system: str) -> asyncio.Lock:
-        return self.building.setdefault(workspace / delivery.system_directory(system), asyncio.Lock())
+        return self.building.setdefault(workspace / system_directory(system), asyncio.Lock())
 
     async def _brief(self, activation: Activation) -> Briefing:
         """The mandatory first step: nothing is asked before the context-manager has said what is known."""
@@ -172,42 +220,6 @@ class Engineer:
         await activation.append("briefed", briefing)
         return briefing
 
-    async def _understand(
-        self, activation: Activation, workspace: Path, briefing: Briefing, request: TaskSubmitted
-    ) -> Understanding:
-        reading, facts = read(request.request), briefing.briefing.facts
-        known = fill(reading.slots, _answers(activation), facts)
-        said = request.inputs or reading.paths
-        found = await asyncio.to_thread(
-            lambda: sources.find(workspace, said=said, answered=known.get("task.data"), facts=facts)
-        )
-        understanding = Understanding(
-            request=request.request, reading=reading, known=known, facts=facts, data=found.paths
-        )
-        if found.known is not None:
-            profile = await self._profile(activation, workspace, found.paths)
-            understanding = replace(understanding, known={**known, "task.data": found.known})
-            understanding = with_target(understanding, profile)
-        elif found.question is not None:
-            understanding = replace(understanding, questions=(found.question,))
-        understanding = with_missing(understanding)
-        if request.accept_defaults:
-            understanding = with_defaults(understanding)
-        return understanding
-
-    async def _profile(self, activation: Activation, workspace: Path, data: tuple[str, ...]) -> Profile:
-        engine = await self.shelf.engine()
-        paths = [str(workspace / path.lstrip("/")) for path in data]
-
-        async def run() -> Profile:
-            log_file = self._home(workspace).step_log(activation.task, "profile")
-            command = ("profile", "--data", *paths)
-            return await engine.run(
-                command, workspace, Profile, watchers=watchers(activation, "profile"), log_file=log_file
-            )
-
-        return await activation.step("profile", run, result=Profile, inputs=list(data))
-
     async def _ask(self, activation: Activation, understanding: Understanding) -> None:
         """Waiting costs nothing: the timer is the server's, the work item is acknowledged, all is forgotten."""
         await activation.timer("answers", self.settings.answers_expire_s)
@@ -224,8 +236,10 @@ class Engineer:
         async def draft() -> Design:
             existing = await asyncio.to_thread(delivery.systems, workspace)
             drawn = self.mind.design(understanding, budget=budget, existing=existing)
+            unserved = intents.refused_servers(request.request)
+            drawn = drawn.model_copy(update={"unmet": (*drawn.unmet, *unserved)})
             if drawn.system not in existing:  # what stands there, if anything, could not be read: never built over
-                delivery.read_spec(workspace / delivery.system_directory(drawn.system))
+                delivery.read_spec(workspace / system_directory(drawn.system))
             return await self._supported(activation, workspace, drawn)
 
         design = await activation.step("design", draft, result=Design)
@@ -292,10 +306,13 @@ class Engineer:
     def _files(self, activation: Activation) -> tuple[str, ...]:
         """Every file of the system that differs from before the task."""
         before, design = activation.state.steps.get("before"), activation.state.steps.get("design")
-        if before is None or design is None or not isinstance(before.result, dict):
+        delivered = activation.state.delivered
+        if before is None or not isinstance(before.result, dict):
             return ()
+        if delivered is None and design is None:
+            return ()  # an operation that was not carried out to its end
         workspace = resolve(activation.state.workspace, self.settings)
-        system = Design.model_validate(design.result).system
+        system = delivered.system if delivered else Design.model_validate(design and design.result).system
         return delivery.changed(
             {key: str(value) for key, value in before.result.items()}, delivery.digests(workspace, system)
         )
@@ -329,6 +346,13 @@ class Engineer:
         return home_of(self.settings, workspace)
 
 
+def _saying(text: str) -> Callable[[], Awaitable[str]]:
+    async def say() -> str:
+        return text
+
+    return say
+
+
 def _request(state: TaskState) -> TaskSubmitted:
     if state.request is None:
         raise Permanent("the task has no request")
@@ -338,14 +362,6 @@ def _request(state: TaskState) -> TaskSubmitted:
 def _refused(error: OSError) -> str:
     where = f" {error.filename}" if error.filename else ""
     return f"cannot use{where}: {error.strerror}. Grant access or free space, submit again."
-
-
-def _answers(activation: Activation) -> Mapping[str, AnswerValue]:
-    """What was answered before the design: it stands, whatever somebody says while it is built."""
-    designed = next((event.seq for event in activation.history if event.event == "designed"), None)
-    if designed is None:
-        return activation.state.answers
-    return fold(activation.task, [event for event in activation.history if event.seq < designed]).answers
 
 
 def _overdue(activation: Activation) -> bool:
@@ -367,7 +383,8 @@ def _told(delivered: Delivered) -> str:
     failed = [gate.name for gate in delivered.gates if not gate.passed]
     gates = "all gates passed" if not failed else f"gates not passed: {', '.join(failed)}"
     unmet = f"; not done: {'; '.join(delivered.unmet)}" if delivered.unmet else ""
-    return f"Built {delivered.system} version {delivered.version} in {delivered.system_dir}: {gates}{unmet}."
+    kept = f" Kept as you edited them, with ours beside as .new: {', '.join(delivered.kept)}." if delivered.kept else ""
+    return f"Built {delivered.system} version {delivered.version} in {delivered.system_dir}: {gates}{unmet}.{kept}"
 
 
 async def _unreachable() -> Design:

@@ -14,10 +14,11 @@ from pydantic import JsonValue
 
 from contracts.events import Section
 from services._runtime.errors import Permanent
-from services.ml_engineer.dossier import Design, system_directory
+from services._runtime.systems import system_directory
+from services.ml_engineer.dossier import Design
 from services.ml_engineer.engine import Profile
 from services.ml_engineer.request import nearest, same
-from services.ml_engineer.slots import Known, effects
+from services.ml_engineer.slots import SLOTS_BY_ID, Known, effects
 from services.ml_engineer.understanding import Understanding
 
 Spec = dict[str, JsonValue]
@@ -58,7 +59,7 @@ class Playbook:
         if profile is None:
             raise Permanent("the data was not profiled: name the file to learn from")
         target = str(understanding.known["task.target"].value)
-        system = system_name(understanding.data[0], target, existing)
+        system = _named(understanding) or system_name(understanding.data[0], target, existing)
         spec = _spec(understanding, profile, system, budget, existing.get(system, {}))
         assumptions = _assumptions(understanding, existing.get(system, {}))
         unmet = ("a forecast with a horizon: rows are predicted one by one, the holdout is the latest part",)
@@ -71,10 +72,16 @@ class Playbook:
         )
 
 
+def _named(understanding: Understanding) -> str:
+    """The name that somebody gave the system; empty where it is named after its data."""
+    named = understanding.known.get("task.system")
+    return "" if named is None else str(SLOTS_BY_ID["task.system"].effect(named.value)["name"])
+
+
 def system_name(data: str, target: str, existing: Mapping[str, Spec]) -> str:
     """Named after the data; where that name stands for another target, after both, at last with a number."""
-    name = _slug(PurePosixPath(data).name.split(".")[0])
-    asked = _slug(target, lead="")
+    name = slug(PurePosixPath(data).name.split(".")[0])
+    asked = slug(target, lead="")
     whole = f"{name}-{asked}".rstrip("-")
     both = whole if len(whole) <= _LONGEST_NAME else f"{name[:18].rstrip('-')}-{asked[:20]}".rstrip("-")
     numbered = (f"{both[:36].rstrip('-')}-{number}" for number in itertools.count(2))
@@ -131,8 +138,20 @@ def _spec(
             said = merge(said, nested(*fitted))
     source: list[JsonValue] = [f"../../{path.lstrip('/')}" for path in understanding.data]
     asked: Spec = {} if budget.asked_s is None else {"search": {"budget": _seconds(budget.asked_s)}}
-    given: Spec = {"format": 1, "name": system, "data": {"source": source}}
-    return merge(merge(merge(assumed, owners), merge(said, given)), asked)
+    data: Spec = {"data": {"source": source}} if source else {}
+    given: Spec = {"format": 1, "name": system, **data}
+    return merge(merge(merge(assumed, owners), merge(merge(said, _own(understanding, profile, target)), given)), asked)
+
+
+def _own(understanding: Understanding, profile: Profile, target: str) -> Spec:
+    """What serving somebody's own model sets: the file, and which columns it has no use for."""
+    if not understanding.model:
+        return {}
+    spec: Spec = {"search": {"model": f"../../{understanding.model.lstrip('/')}"}}
+    if profile.model is None:
+        return spec
+    unused = [name for name in _columns(profile) if name != target and name not in profile.model.takes]
+    return {**spec, "columns": {name: {"role": "ignore", "why": "the model does not take it"} for name in unused}}
 
 
 def _fitted(known: Known, key: str, value: JsonValue, profile: Profile) -> tuple[str, JsonValue] | None:
@@ -189,7 +208,7 @@ def nested(key: str, value: JsonValue) -> Spec:
     return {head: {rest: value} if head == "columns" else nested(rest, value)}
 
 
-def _slug(text: str, *, lead: str = "system-") -> str:
+def slug(text: str, *, lead: str = "system-") -> str:
     """Lower-case words with dashes, at most 40 characters; `lead` stands before what does not begin with a letter."""
     words = re.sub(r"[^a-z0-9]+", "-", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", text).lower()).strip("-")
     return (words if words[:1].isalpha() else f"{lead}{words}")[:_LONGEST_NAME].strip("-")
@@ -217,7 +236,7 @@ def _sections(
         ),
         Section(
             title="Data",
-            text=f"{', '.join(understanding.data)}: {profile.rows} rows, {len(profile.columns)} columns."
+            text=f"{', '.join(understanding.data) or 'as before'}: {profile.rows} rows, {len(profile.columns)} columns."
             f" Target {target} ({kind}).{time} The audit drops identifiers, constants and leaks, and says so.",
         ),
         Section(

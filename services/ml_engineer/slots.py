@@ -38,6 +38,8 @@ _ALL_KNOWN: Final = re.compile(
     r"(?:yes|y|true|all)(?:[\s,.]+(?:yes|all|of|them|are|is|known|the|columns|everything))*[\s.]*", re.IGNORECASE
 )
 _READ_ONLY: Final = frozenset({"read only", "read-only", "read-heavy", "read heavy", "append-only", "append only"})
+_SHARED_STATE: Final = "env:MLSYSTEM_STATE"
+"""The variable in which the delivered manifests hold the URL of a PostgreSQL."""
 _ONE_HOST: Final = frozenset({"one host", "eventual", "none", "no"})
 _GATHERED: Final = frozenset({"security.pii", "security.regime"})
 """Slots of which the workspace may say several things that hold together."""
@@ -109,11 +111,26 @@ def _no_key_when(usual: frozenset[str], key: str) -> Callable[[AnswerValue], Map
     return lambda value: {} if str(value).strip().lower() in usual else {key: str(value).strip()}
 
 
+def _state(value: AnswerValue) -> Mapping[str, JsonValue]:
+    """Servers of one host share a file; for more the database's URL, a secret, is in a variable."""
+    said = str(value).strip()
+    if said.lower() in _ONE_HOST:
+        return {}
+    return {"serving.state": said if said.startswith(("env:", "sqlite:")) else _SHARED_STATE}
+
+
 def _data(value: AnswerValue) -> Mapping[str, JsonValue]:
     files: list[JsonValue] = [*listed(value)]
     if not files:
         raise UnreadableError("it names no file")
     return {"data.source": files}
+
+
+def _name(value: AnswerValue) -> Mapping[str, JsonValue]:
+    said = str(value).strip().lower().replace("_", "-").removeprefix("ml/").strip("/")
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,39}", said):
+        raise UnreadableError(f"{value!r} is no name: lower-case letters, digits, dashes, a letter first, at most 40")
+    return {"name": said}
 
 
 def _kind(value: AnswerValue) -> Mapping[str, JsonValue]:
@@ -205,6 +222,14 @@ SLOT_LIST: Final = (
         asked=False,
     ),
     Slot(
+        "task.system",
+        "Which system is meant?",
+        "It is the name of the system that is built, changed or told of.",
+        None,
+        _name,
+        asked=False,
+    ),
+    Slot(
         "business.goal",
         "What is the business aim of these predictions?",
         "The design is judged by it.",
@@ -293,7 +318,7 @@ SLOT_LIST: Final = (
         "Must several servers share one state?",
         "It decides where state is kept.",
         "one host",
-        _no_key_when(_ONE_HOST, "serving.state"),
+        _state,
         asked=False,
     ),
     Slot(

@@ -2,11 +2,13 @@
 
 import difflib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 from urllib.parse import unquote, urlsplit
+
+from pydantic import JsonValue
 
 from contracts.briefing import Fact
 from contracts.events import Question
@@ -15,6 +17,8 @@ from services._runtime.workspace import inside, rooted
 from services.ml_engineer.slots import SLOTS_BY_ID, Known, listed
 
 _SUFFIXES: Final = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".gz")
+_ONNX: Final = ".onnx"
+_LONGEST_HEADER: Final = 64 * 1024
 _MOST_FILES: Final = 20_000
 _SHOWN_FILES: Final = 5
 _SKIPPED: Final = frozenset({".git", ".venv", "node_modules", "__pycache__", ".mlmesh", "ml"})
@@ -36,9 +40,9 @@ def find(workspace: Path, *, said: Sequence[str], answered: Known | None, facts:
     Raises: Permanent for a named file that is not there, with the nearest names.
     """
     if answered is not None and answered.origin == "answer":
-        return Found(_existing(workspace, listed(answered.value)), answered)
+        return Found(existing(workspace, listed(answered.value)), answered)
     if said:
-        paths = _existing(workspace, said)
+        paths = existing(workspace, said)
         return Found(paths, Known("task.data", list(paths), "request", "the request"))
     datasets = _datasets(workspace, facts)
     if len(datasets) == 1:
@@ -48,7 +52,57 @@ def find(workspace: Path, *, said: Sequence[str], answered: Known | None, facts:
     return Found(question=SLOTS_BY_ID["task.data"].question(evidence[:8]))
 
 
-def _existing(workspace: Path, names: Iterable[str]) -> tuple[str, ...]:
+def own_model(workspace: Path, named: str) -> str:
+    """The ONNX file that is to be served, `/`-rooted: the named one, else the only one that the workspace has.
+
+    Raises: Permanent for a file of another kind, with what can be done, and where none or several could be meant.
+    """
+    if named and not named.lower().endswith(_ONNX):
+        raise Permanent(
+            f"{named} cannot be served: it needs the code or the framework that made it. Export it as ONNX (for PyTorch"
+            " torch.onnx.export, for scikit-learn skl2onnx, for TensorFlow tf2onnx) and ask again. TorchServe is"
+            " unmaintained and TensorFlow Serving runs TensorFlow alone; KServe or Triton can serve such a file itself."
+        )
+    if named:
+        return _one(workspace, named)
+    found = sorted(rooted(workspace, path) for path in _files(workspace) if path.name.lower().endswith(_ONNX))
+    if len(found) != 1:
+        listed = ", ".join(found[:_SHOWN_FILES]) or "it holds none"
+        raise Permanent(f"name the .onnx file that is to be served, by its path in the workspace: {listed}")
+    return found[0]
+
+
+def standing(workspace: Path, directory: Path, spec: Mapping[str, JsonValue]) -> tuple[str, ...]:
+    """Files that a system's spec names, `/`-rooted; none where it reads a database or a pattern."""
+    data = spec.get("data")
+    named = data.get("source") if isinstance(data, dict) else None
+    sources = [str(item) for item in named] if isinstance(named, list) else []
+    paths = [(directory / source).resolve() for source in sources]
+    if not paths or any(source.startswith("env:") for source in sources) or not all(path.is_file() for path in paths):
+        return ()
+    return tuple(rooted(workspace, path) for path in paths if path.is_relative_to(workspace))
+
+
+def newer(workspace: Path, before: Sequence[str]) -> tuple[str, ...]:
+    """Data files that came after those of `before` and begin with the same line, the latest first."""
+    known = [workspace / path.lstrip("/") for path in before]
+    headers = {_first_line(path) for path in known}
+    latest = max((path.stat().st_mtime for path in known), default=0.0)
+    found = [
+        path
+        for path in _data_files(workspace)
+        if path not in known and path.stat().st_mtime > latest and _first_line(path) in headers
+    ]
+    return tuple(rooted(workspace, path) for path in sorted(found, key=lambda path: -path.stat().st_mtime))
+
+
+def _first_line(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.readline(_LONGEST_HEADER).strip()
+
+
+def existing(workspace: Path, names: Iterable[str]) -> tuple[str, ...]:
+    """Named files, `/`-rooted. Raises Permanent for one that is not there, with the nearest names."""
     return tuple(_one(workspace, name) for name in names)
 
 
@@ -103,7 +157,12 @@ def _datasets(workspace: Path, facts: Sequence[Fact]) -> dict[str, str]:
 
 
 def _data_files(workspace: Path) -> Iterable[Path]:
-    """Data files that lie in the workspace; a link that leads out of it is none."""
+    """Data files that lie in the workspace."""
+    return (path for path in _files(workspace) if path.name.lower().endswith(_SUFFIXES))
+
+
+def _files(workspace: Path) -> Iterable[Path]:
+    """Files that lie in the workspace; a link that leads out of it is none."""
     seen = 0
     for directory, names, files in os.walk(workspace):
         names[:] = [name for name in names if name not in _SKIPPED]
@@ -112,5 +171,5 @@ def _data_files(workspace: Path) -> Iterable[Path]:
             if seen > _MOST_FILES:
                 return
             path = Path(directory) / file
-            if file.lower().endswith(_SUFFIXES) and path.resolve().is_relative_to(workspace):
+            if path.resolve().is_relative_to(workspace):
                 yield path

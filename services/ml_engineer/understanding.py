@@ -7,11 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from pydantic import JsonValue
+
 from contracts.briefing import Fact
 from contracts.events import AnswerValue, Question
 from services._runtime.errors import Permanent
+from services._runtime.systems import system_directory
 from services.ml_engineer.engine import Candidate, Profile
-from services.ml_engineer.request import Reading, alternatives_in, kind_said, nearest, same, targets_in
+from services.ml_engineer.request import Reading, alternatives_in, kind_said, nearest, read, same, targets_in
 from services.ml_engineer.slots import CERTAIN, SLOT_LIST, SLOTS_BY_ID, Known, Slot
 
 _CLEAR_SCORE: Final = 0.5
@@ -33,10 +36,17 @@ class Understanding:
     data: tuple[str, ...] = ()
     """Paths of the data, `/`-rooted at the workspace; empty: not known yet."""
     profile: Profile | None = None
+    model: str = ""
+    """Path of the ONNX file that is to be served, `/`-rooted; empty: a model is to be trained."""
     forecast: bool = False
     """Whether a forecast was asked for: rows are predicted one by one instead, and that is told."""
     questions: tuple[Question, ...] = ()
     """What is missing, with defaults where one can be taken."""
+
+    @classmethod
+    def of_question(cls, request: str, question: Question) -> "Understanding":
+        """All that is known is that this has to be asked."""
+        return cls(request=request, reading=read(request), known={}, facts=(), questions=(question,))
 
     @property
     def must_wait(self) -> bool:
@@ -59,6 +69,22 @@ def with_target(understanding: Understanding, profile: Profile) -> Understanding
     known = {slot: value for slot, value in found.known.items() if slot != "task.target"}
     questions = (*found.questions, _target_question(found, profile, meant))
     return replace(found, known=known, questions=questions)
+
+
+def with_standing(understanding: Understanding, spec: Mapping[str, JsonValue], system: str) -> Understanding:
+    """The understanding of a system that stands: its own spec says what is predicted, and nothing is asked anew."""
+    task = spec.get("task")
+    standing: Mapping[str, JsonValue] = task if isinstance(task, dict) else {}
+    source = f"/{system_directory(system)}/system.toml"
+    told = {
+        "task.system": Known("task.system", system, "request", "the request"),
+        "task.target": Known("task.target", str(standing.get("target", "")), "workspace", source),
+        "task.kind": Known("task.kind", str(standing.get("kind", "")), "workspace", source),
+    }
+    answered = {slot: known for slot, known in understanding.known.items() if known.origin in {"answer", "request"}}
+    goal = spec.get("goal")
+    kept = {"business.goal": Known("business.goal", str(goal), "workspace", source)} if goal else {}
+    return replace(understanding, known={**answered, **kept, **told})
 
 
 def with_missing(understanding: Understanding) -> Understanding:

@@ -44,6 +44,9 @@ _GATE_WORDS: Final = {
 _FACTS_TOLD: Final = 4
 _LONGEST_QUOTE: Final = 160
 """Characters of somebody else's words that one statement repeats."""
+_LONGEST_LINE: Final = 600
+_MOST_LINES: Final = 20
+"""Of a report that is the answer itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,13 @@ def sentence(text: str, *, longest: int = _LONGEST_QUOTE) -> str:
     return line if line.endswith((".", "!", "?", "…")) else f"{line}."
 
 
+def told_in_lines(text: str) -> str:
+    """Somebody else's words line by line, without secrets, a list as it was listed."""
+    lines = [redact(line) for line in text.splitlines()]
+    shown = lines[:_MOST_LINES] + ["…"] * (len(lines) > _MOST_LINES)
+    return "\n".join(shortened(line, longest=_LONGEST_LINE) for line in shown)
+
+
 def shortened(text: str, *, longest: int = _LONGEST_QUOTE) -> str:
     """One line without secrets, cut at a word."""
     line = redact(" ".join(text.split()))
@@ -148,7 +158,9 @@ def _outcome(state: TaskState, journal: _Journal) -> Iterator[Statement]:
     refs = journal.last("delivered", "reported", "failed", "canceled")
     outcome, title = outcome_of(state), system_title(state)
     report = state.report.summary if state.report is not None else ""
-    if outcome == "success":
+    if outcome == "success" and _on_existing(state):
+        yield _says("outcome", told_in_lines(report), refs)
+    elif outcome == "success":
         ready = f"{title} is ready{_purpose(state)}." if title else sentence(report or "The request was carried out")
         yield _says("outcome", ready, refs)
     elif outcome == "partial":
@@ -175,13 +187,18 @@ def _packaged(state: TaskState) -> dict[str, Any]:
 def _failure(state: TaskState, title: str, report: str) -> str:
     reason = state.final.reason if state.final is not None else report
     told = sentence(reason or "No reason was recorded", longest=2 * _LONGEST_QUOTE)
-    if title:
+    if title and not _on_existing(state):
         return f"{title} did not pass its checks and should not be used. {told}"
     return f"The request could not be carried out. {told}"
 
 
 def _failed_step(state: TaskState, journal: _Journal) -> tuple[str, ...]:
     return tuple(ref for step in state.steps.values() if step.outcome == "failed" for ref in journal.step(step.name))
+
+
+def _on_existing(state: TaskState) -> bool:
+    """Whether something was done with a system that stood already: the report says all that there is to say."""
+    return state.delivered is not None and state.design is None
 
 
 def _purpose(state: TaskState) -> str:
@@ -196,13 +213,20 @@ def _request(state: TaskState, journal: _Journal) -> Iterator[Statement]:
         yield _says("request", f"The request was: “{shortened(state.request.request)}”", journal.submitted())
 
 
+def _judged_on(state: TaskState) -> str:
+    """On which rows the numbers were measured: of a file that was brought along nobody knows what it has seen."""
+    spec = _mapping(state.design.spec) if state.design is not None else {}
+    own = bool(_mapping(spec.get("search")).get("model"))
+    return "On rows of the data, which it may have seen when it was made," if own else "On rows that it never saw,"
+
+
 def _quality(state: TaskState, journal: _Journal) -> Iterator[Statement]:
     metrics = _metrics(state)
     name = next((name for name in _LEADING_METRICS if "value" in metrics.get(name, {})), None)
     if name is None:
         return
     metric = metrics[name]
-    value = f"On rows that it never saw, {_METRIC_WORDS.get(name, name)} is {number(metric['value'])}"
+    value = f"{_judged_on(state)} {_METRIC_WORDS.get(name, name)} is {number(metric['value'])}"
     yield _says("quality", value + _interval(metric) + _compared(metric) + ".", journal.last("delivered"))
     evaluated = state.steps.get("evaluate")
     if evaluated is not None and _mapping(evaluated.result).get("tie_with_linear") is True:
@@ -298,7 +322,7 @@ def _assumed(state: TaskState, journal: _Journal) -> Iterator[Statement]:
 
 
 def _place(state: TaskState, journal: _Journal) -> Iterator[Statement]:
-    if state.delivered is None or not state.delivered.system_dir:
+    if state.delivered is None or not state.delivered.system_dir or _on_existing(state):
         return
     directory = state.delivered.system_dir.rstrip("/")
     files = _files(state)
@@ -309,9 +333,11 @@ def _place(state: TaskState, journal: _Journal) -> Iterator[Statement]:
 
 def _next(state: TaskState, journal: _Journal) -> Iterator[Statement]:
     """What to type. Nothing is offered of a system that failed its checks or does not stand."""
-    if state.delivered is None or outcome_of(state) not in {"success", "partial"} or not state.delivered.system_dir:
+    if state.delivered is None or outcome_of(state) not in {"success", "partial"} or _on_existing(state):
         return
     directory = state.delivered.system_dir.strip("/")
+    if not directory:
+        return
     refs = journal.last("delivered")
     version = state.delivered.version
     yield _says("next", f"Start the server with `mlmesh serve {directory}`.", refs)

@@ -7,6 +7,7 @@ behaviour, packed along: see `Behaviour`. Registry and stages are files in the s
 
 import csv
 import hashlib
+import itertools
 import json
 import os
 import pkgutil
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypedDict
 
 WHEEL = "mlsystem-0.1.0-py3-none-any.whl"
-_REAL = ("errors.py", "output.py", "spec.py")
+_REAL = ("errors.py", "expression.py", "output.py", "spec.py")
 _PYTEST = "import sys\nfrom mlsystem import __main__ as fake\nsys.exit(fake.tests())\n"
 
 
@@ -136,7 +137,9 @@ def _tell(line: dict[str, Any]) -> None:
 
 def _profile(_root: Path) -> dict[str, Any]:
     """Types by trial; every column of two values could be the target, the last one most."""
-    names, rows = _rows([Path(word) for word in sys.argv[3:] if not word.startswith("--")])
+    words = sys.argv[3:]
+    names, rows = _rows([Path(word) for word in itertools.takewhile(lambda word: not word.startswith("--"), words)])
+    model = Path(_word("--model")).read_text() if _word("--model") else ""
     values = {name: [row[name] for row in rows] for name in names}
     columns = [
         {
@@ -153,7 +156,8 @@ def _profile(_root: Path) -> dict[str, Any]:
         {"target": name, "kind": "binary", "score": 0.9 - 0.2 * place, "why": "two values"}
         for place, name in enumerate(reversed(pairs))
     ]
-    return {"rows": len(rows), "columns": columns, "candidates": candidates, "time": [], "reader": {"delimiter": ","}}
+    found = {"rows": len(rows), "columns": columns, "candidates": candidates, "time": [], "reader": {"delimiter": ","}}
+    return found | ({"model": {"takes": [name for name in names if name in model]}} if model else {})
 
 
 def _check(root: Path) -> dict[str, Any]:
@@ -219,7 +223,7 @@ def _evaluate(root: Path) -> dict[str, Any]:
         "gates": [gate("parity", 1e-8, 1e-5), gate("beats_trivial", 0.3, 0.0)],
         "outcome": "success",
         "best_baseline": "prior",
-        "latency": {"p50_ms": 1.4, "p99_ms": 3.2, "rate_rps": 50, "seconds": 0.5},
+        "latency": {"p50_ms": 1.4, "p99_ms": 3.2, "rate_rps": 50, "seconds": 0.5, "capacity_rps": 900.0},
         "memory_mb": 90.0,
         "model_mb": 0.1,
         "holdout": {"rows": 12, "opened": 1},
@@ -245,21 +249,64 @@ def _package(root: Path) -> dict[str, Any]:
 
 
 def _history(root: Path) -> dict[str, Any]:
-    return {"entries": _entries(root)}
+    live = _live(root)
+    told = {"version": live[-1] if live else None, "text": f"at {_word('--at')} version {live[-1:]} was live"}
+    return {"entries": _entries(root), **(told if _word("--at") else {})}
 
 
 def _promote(root: Path) -> dict[str, Any]:
-    _append(root, "promoted", int(sys.argv[2]), "")
-    return {"version": int(sys.argv[2]), "previous": None}
+    named = sys.argv[2] if len(sys.argv) > 2 and sys.argv[2].isdigit() else None
+    version = int(named) if named else max(entry["version"] for entry in _entries(root))
+    return _move(root, "promoted", version)
+
+
+def _rollback(root: Path) -> dict[str, Any]:
+    live = _live(root)
+    if len(live) < 2:
+        return {"error": {"code": "nothing_to_return_to", "message": "no other version was live before"}}
+    return _move(root, "rolled-back", int(_word("--to") or live[-2]))
+
+
+def _move(root: Path, event: str, version: int) -> dict[str, Any]:
+    before = _live(root)[-1:]
+    if [version] == before:
+        return {"version": version, "previous": None, "changed": False}
+    _append(root, event, version, "", why=_word("--why"), by=_word("--by"))
+    return {"version": version, "previous": before[0] if before else None, "changed": True}
+
+
+def _live(root: Path) -> list[int]:
+    """Versions as they went live; a rollback cuts the end off."""
+    live: list[int] = []
+    for entry in _entries(root):
+        if entry["event"] == "promoted":
+            live.append(entry["version"])
+        elif entry["event"] == "rolled-back":
+            live = live[: live.index(entry["version"]) + 1]
+    return live
+
+
+def _sbom(root: Path) -> dict[str, Any]:
+    _write(root / "docs" / "sbom.json", b'{"bomFormat": "CycloneDX"}\n')
+    return {"path": "docs/sbom.json", "components": 1, "licences": {"numpy": "BSD-3-Clause"}}
+
+
+def _monitor(_root: Path) -> dict[str, Any]:
+    since = _word("--since")
+    return {"cause": f"plan has drifted since {since}", "findings": [{"text": "plan: PSI 0.4"}], "page": "page.html"}
+
+
+def _word(flag: str) -> str:
+    return sys.argv[sys.argv.index(flag) + 1] if flag in sys.argv else ""
 
 
 def _entries(root: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted((root / "registry" / "history").glob("*.json"))]
 
 
-def _append(root: Path, event: str, version: int, digest: str) -> None:
+def _append(root: Path, event: str, version: int, digest: str, **about: str) -> None:
     number = 1 + len(_entries(root))
-    entry = {"number": number, "event": event, "version": version, "digest": digest}
+    entry = {"number": number, "event": event, "version": version, "digest": digest, **about}
     _write(root / "registry" / "history" / f"{number:06d}.json", json.dumps(entry).encode())
 
 
@@ -302,6 +349,9 @@ _COMMANDS = {
     "package": _package,
     "history": _history,
     "promote": _promote,
+    "rollback": _rollback,
+    "sbom": _sbom,
+    "monitor": _monitor,
 }
 
 if __name__ == "__main__":

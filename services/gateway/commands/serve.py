@@ -7,7 +7,6 @@ everything about serving itself (the system's engine).
 import asyncio
 import json
 import os
-import re
 import signal
 import sys
 from dataclasses import dataclass
@@ -16,13 +15,12 @@ from typing import Any, Final
 
 from services._runtime.embedded import die_with_parent
 from services._runtime.errors import Misconfigured
+from services._runtime.systems import SYSTEMS, delivered_systems, engine_environment, system_directory
 from services.gateway.attach import place_of
 from services.gateway.exits import Exit, Usage
 from services.gateway.following import Interrupts, first_of
 from services.gateway.output import Output
 
-_SYSTEMS: Final = "ml"
-"""Where a workspace keeps its systems."""
 _STOP_S: Final = 40.0
 """A little more than the server takes to let requests end."""
 
@@ -60,41 +58,22 @@ async def _announced(server: asyncio.subprocess.Process, directory: Path, output
 
 def find_system(given: str, workspace: Path) -> Path:
     """The directory of a system, by its path or its name. Raises Usage naming what there is."""
-    candidates = (Path(os.path.abspath(given)), workspace / _SYSTEMS / given.replace("-", "_"))  # noqa: PTH100
+    candidates = (Path(os.path.abspath(given)), workspace / system_directory(given))  # noqa: PTH100
     for candidate in candidates:
         if (candidate / "system.toml").is_file():
             return candidate
-    there = sorted(spec.parent.name for spec in (workspace / _SYSTEMS).glob("*/system.toml"))
-    known = f"systems here: {', '.join(there)}" if there else f"no system stands in {workspace / _SYSTEMS}"
+    there = [directory.name for directory in delivered_systems(workspace)]
+    known = f"systems here: {', '.join(there)}" if there else f"no system stands in {workspace / SYSTEMS}"
     raise Usage(f"{given!r} is no delivered system: {known}")
 
 
-def find_engine(directory: Path) -> Path:
-    """The newest engine in the system's `vendor/`. Raises Usage."""
-    wheels = sorted((directory / "vendor").glob("mlsystem-*.whl"), key=_version)
-    if not wheels:
-        raise Usage(f"{directory / 'vendor'} holds no engine mlsystem-<version>-py3-none-any.whl: restore it from git")
-    return wheels[-1]
-
-
-def _version(wheel: Path) -> tuple[int, ...]:
-    return tuple(map(int, re.findall(r"\d+", wheel.name.split("-")[1])))
-
-
 async def _start(directory: Path, port: int | None) -> asyncio.subprocess.Process:
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(find_engine(directory)),
-        "PYTHONNOUSERSITE": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "ORT_DISABLE_TELEMETRY": "1",
-    }
     words = [] if port is None else ["--port", str(port)]
     return await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "mlsystem", "serve", *words),
         cwd=directory,
-        env=environment,
+        env=engine_environment(directory),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         preexec_fn=die_with_parent(signal.SIGTERM),

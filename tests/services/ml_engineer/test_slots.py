@@ -27,6 +27,7 @@ SAID: Mapping[str, AnswerValue] = {
     "data.read_write": "SELECT * FROM source",
     "data.freshness": "1d",
     "data.known_at_prediction": "refund",
+    "task.system": "churn-eu",
     "data.time": "day",
     "data.entity": "customer",
     "nfr.latency": "20 ms",
@@ -234,6 +235,8 @@ def test_k_and_m_are_suffixes_only_where_they_stand_alone(value: str, expected: 
         ("data.read_write", "read-heavy", {}),
         ("data.freshness", "weekly", {}),
         ("nfr.consistency", "eventual", {}),
+        ("nfr.consistency", "several servers, strong", {"serving.state": "env:MLSYSTEM_STATE"}),
+        ("nfr.consistency", "env:CHURN_DB", {"serving.state": "env:CHURN_DB"}),
         ("task.kind", "Regression", {"task.kind": "regression"}),
     ],
 )
