@@ -12,11 +12,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Final, TypeVar
+from typing import Final, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from mlsystem.plain import Layout, Plain
 from mlsystem.schema import Column, Schema, Table
 
 Numbers = npt.NDArray[np.float64]
@@ -71,6 +72,8 @@ class Encoded:
     strings: Strings
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Warning_, ...] = ()
+    plain: bool = False
+    """Whether every feature is a JSON number, null, a date, or a level of the contract as the contract writes it."""
 
 
 class Refused(ValueError):  # noqa: N818 - a value is refused, the program is fine
@@ -217,18 +220,23 @@ class Boundary:
     """Encoder of one contract, built once; safe to share between threads.
 
     `numbers` and `strings` name the tensor columns in order, `required` the source columns that a row must have.
+    Columns that hooks make stand last in the tensors; they are left blank here.
     """
 
-    def __init__(self, slots: Sequence[_Slot], numbers: Sequence[str], known: frozenset[str]) -> None:
+    def __init__(
+        self, slots: Sequence[_Slot], names: tuple[Sequence[str], Sequence[str]], known: frozenset[str]
+    ) -> None:
         self._slots = tuple(slots)
         self._known = known
-        self.numbers: tuple[str, ...] = tuple(numbers)
-        self.strings: tuple[str, ...] = tuple(slot.name for slot in slots if isinstance(slot.cell, _CategoryCell))
+        self.numbers: tuple[str, ...] = tuple(names[0])
+        self.strings: tuple[str, ...] = tuple(names[1])
         self.required: tuple[str, ...] = tuple(slot.name for slot in slots)
-        self._names = frozenset(self.required)
+        self.places: Mapping[str, tuple[slice, slice]] = {slot.name: _places(slot) for slot in slots}
+        """Of every required column: which columns of the numbers and of the strings it fills."""
+        self._plain = Plain(_layout(slots, (len(self.numbers), len(self.strings))), known)
 
     @classmethod
-    def from_schema(cls, schema: Schema) -> Boundary:
+    def from_schema(cls, schema: Schema) -> Self:
         """Build the encoder of a contract."""
         numbers: list[str] = []
         slots: list[_Slot] = []
@@ -242,10 +250,20 @@ class Boundary:
             elif parts:
                 slots.append(_Slot(column.name, len(numbers), cell, parts))
                 numbers.extend(_part_names(column.name, parts, known))
-        return cls(slots, numbers, known)
+        texts = [slot.name for slot in slots if isinstance(slot.cell, _CategoryCell)]
+        texts += [column.name for column in schema.made if column.type == "category"]
+        numbers += [column.name for column in schema.made if column.type != "category"]
+        return cls(slots, (numbers, texts), known)
 
     def rows(self, rows: Sequence[Mapping[str, object]], *, strict: bool = False) -> Encoded:
         """Encode JSON rows; with `strict` a column that the source does not have is a problem, else a warning."""
+        plain = self._plain.encode(rows)
+        if plain is not None:
+            return Encoded(*plain, plain=True)
+        return self._rows_by_rules(rows, strict=strict)
+
+    def _rows_by_rules(self, rows: Sequence[Mapping[str, object]], *, strict: bool) -> Encoded:
+        """Encode JSON rows value by value."""
         numbers, strings = self._blank(len(rows))
         findings = _Findings()
         for index, row in enumerate(rows):
@@ -274,6 +292,10 @@ class Boundary:
             else:
                 strings[:, slot.at] = _encode_categories(texts, slot.name, cell, findings)
         return findings.encoded(numbers, strings)
+
+    def complete(self, encoded: Encoded, *, checked: bool = True) -> Encoded:  # noqa: ARG002 - of boundaries with hooks
+        """Return tensors that were put together of several rows with what hooks make of them; here nothing."""
+        return encoded
 
     def _blank(self, rows: int) -> tuple[Numbers, Strings]:
         numbers = np.full((rows, len(self.numbers)), np.nan)
@@ -308,6 +330,28 @@ class Boundary:
                 tensors[0][index, slot.at : slot.at + len(slot.parts)] = _parts_of(cell.json(value), slot.parts)
         except Refused as reason:
             findings.refuse(index, slot.name, reason, value)
+
+
+def _places(slot: _Slot) -> tuple[slice, slice]:
+    if isinstance(slot.cell, _CategoryCell):
+        return slice(0, 0), slice(slot.at, slot.at + 1)
+    return slice(slot.at, slot.at + max(1, len(slot.parts))), slice(0, 0)
+
+
+def _layout(slots: Iterable[_Slot], width: tuple[int, int]) -> Layout:
+    """Return what the fast way needs to know of the slots: a level is plain if the rules leave it as it is."""
+    numbers: dict[str, int] = {}
+    dates: dict[str, tuple[int, Callable[[str], tuple[float, ...]]]] = {}
+    strings: dict[str, dict[str, str]] = {}
+    for slot in slots:
+        cell = slot.cell
+        if isinstance(cell, _NumberCell):
+            numbers[slot.name] = slot.at
+        elif isinstance(cell, _MomentCell):
+            dates[slot.name] = slot.at, lambda text, cell=cell, parts=slot.parts: _parts_of(cell.text(text), parts)
+        else:
+            strings[slot.name] = {level: level for level in cell.levels if _attempt(cell.text, level) == level}
+    return Layout(numbers, dates, strings, width)
 
 
 def number_column(texts: Strings, decimal: str, nulls: Iterable[str]) -> tuple[Numbers, tuple[Problem, ...]]:
@@ -448,10 +492,12 @@ def _cell(column: Column, nulls: Iterable[str]) -> _NumberCell | _MomentCell | _
 
 
 def _parts(column: Column) -> tuple[str, ...]:
-    """Return what a column puts into the numbers tensor; a time column only its calendar parts."""
+    """Return what a column puts into the numbers tensor; a time column only its calendar parts, if they tell nobody."""
     if column.type in {"number", "integer"}:
         return ("value",) if column.role == "feature" else ()
     if column.type not in {"date", "datetime"} or column.role not in {"feature", "time"}:
+        return ()
+    if column.role == "time" and column.pii:  # a date of a person's: it orders the rows and no more
         return ()
     day = ("day",) if column.role == "feature" else ()
     hour = ("hour",) if column.type == "datetime" else ()

@@ -84,16 +84,25 @@ class Refusal(Exception):  # noqa: N818 - the request is refused, the server is 
     """A request that is answered with an error."""
 
     def __init__(
-        self, status: int, code: str, message: str, *, limit: Limit | None = None, details: Iterable[Detail] = ()
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        limit: Limit | None = None,
+        details: Iterable[Detail] = (),
+        challenge: str = "",
     ) -> None:
         super().__init__(message)
         self.status = status
+        self.challenge = challenge
         self.error = Error(code=code, message=message, limit=limit, details=list(details))
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """Headers beside the body: when it is worth to come again."""
-        return [(b"retry-after", b"1")] if self.status == 503 else []
+        """Headers beside the body: when it is worth to come again, what would let the caller in."""
+        later = [(b"retry-after", b"1")] if self.status == 503 else []
+        return [*later, (b"www-authenticate", self.challenge.encode())] if self.challenge else later
 
     def body(self) -> bytes:
         """Return the JSON of the answer."""
@@ -117,9 +126,14 @@ def warned(warnings: tuple[Warning_, ...]) -> list[Warned] | None:
     return [Warned(warning.kind, warning.columns, warning.count) for warning in warnings] or None
 
 
-def encode(answer: Predictions | Mapping[str, Any]) -> bytes:
+def encode(answer: msgspec.Struct | Mapping[str, Any]) -> bytes:
     """Return the JSON of an answer."""
     return _encoder.encode(answer)
+
+
+def error_body(error: Error, path: str) -> bytes:
+    """Return an error in the shape of the path's protocol: the Open Inference Protocol has a text alone."""
+    return _encoder.encode({"error": error.message if path.startswith("/v2") else error})
 
 
 async def send_json(send: Send, body: bytes, *, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:

@@ -14,8 +14,9 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.responses import Response
 
-from mlsystem.serving.answers import Error, encode
-from mlsystem.serving.routes import documents, health, predict
+from mlsystem.serving.answers import Error, error_body
+from mlsystem.serving.keys import Guarded
+from mlsystem.serving.routes import batch, documents, explain, health, oip, outcomes, predict
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -26,8 +27,22 @@ if TYPE_CHECKING:
     from mlsystem.serving.metrics import Metrics
     from mlsystem.serving.service import Service
 
-PATHS = ("/predict", "/healthz", "/readyz", "/version", "/metrics", "/openapi.json", "/docs")
-"""Paths that are counted by name."""
+_ROUTES = (predict, batch, explain, outcomes, oip, health, documents)
+
+PATHS = (
+    "/predict",
+    "/batch",
+    "/explain",
+    "/outcomes",
+    oip.BASE,
+    "/healthz",
+    "/readyz",
+    "/version",
+    "/metrics",
+    "/openapi.json",
+    "/docs",
+)
+"""Paths that are counted by name; what lies below /v2 is counted as that."""
 
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
@@ -40,12 +55,15 @@ def build(service: Service) -> Starlette:
         async with service.live.following():
             yield
 
-    return Starlette(
-        routes=[*predict.routes(service), *health.routes(service), *documents.routes(service)],
-        middleware=[Middleware(Counted, metrics=service.metrics)],
+    guard = [Middleware(Guarded, keys=service.keys, metrics=service.metrics)] if service.keys else []
+    app = Starlette(
+        routes=[route for module in _ROUTES for route in module.routes(service)],
+        middleware=[Middleware(Counted, metrics=service.metrics), *guard],
         exception_handlers={HTTPException: _refused, Exception: _failed},
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # a path that is nearly right is a mistake to be told, not an answer elsewhere
+    return app
 
 
 class Counted:
@@ -72,7 +90,9 @@ class Counted:
         try:
             await self._app(scope, receive, watched)
         finally:
-            self._metrics.answered(scope["method"], scope["path"], status, time.perf_counter() - started)
+            path: str = scope["path"]
+            path = oip.BASE if path.startswith(f"{oip.BASE}/") else path
+            self._metrics.answered(scope["method"], path, status, time.perf_counter() - started)
 
 
 async def _refused(request: Request, error: Exception) -> Response:
@@ -80,11 +100,11 @@ async def _refused(request: Request, error: Exception) -> Response:
     refusal = cast("HTTPException", error)
     code = _CODES.get(refusal.status_code, "refused")
     message = f"{request.method} {request.url.path}: {refusal.detail}; see /docs"
-    body = encode({"error": Error(code=code, message=message)})
+    body = error_body(Error(code=code, message=message), request.url.path)
     return Response(body, refusal.status_code, refusal.headers, "application/json")
 
 
-async def _failed(_request: Request, _error: Exception) -> Response:
+async def _failed(request: Request, _error: Exception) -> Response:
     """Answer what nobody expected; the traceback goes to the log, not to the caller."""
     error = Error(code="internal_error", message="the server failed on this request; its log says why")
-    return Response(encode({"error": error}), 500, media_type="application/json")
+    return Response(error_body(error, request.url.path), 500, media_type="application/json")

@@ -1,60 +1,93 @@
-"""The commands of the serve side: `serve`, `predict`, `smoke`, each `fn(workspace, options) -> dict`.
+"""The commands of the serve side: `serve`, `predict`, each `fn(workspace, options) -> dict`.
 
 Owns what the command line says, and to whom. What a command does not need it does not import.
 """
 
 from __future__ import annotations
 
-import http.client
 import os
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from mlsystem.errors import DataError, RegistryError, ServingError
+from mlsystem.errors import DataError, RegistryError
 from mlsystem.registry import registry_of
 from mlsystem.serving.package import Package
 
 if TYPE_CHECKING:
     import argparse
+    import socket
 
+    from mlsystem.output import Reporter
     from mlsystem.serving.live import Source
     from mlsystem.stages import Workspace
 
-_PATIENCE_S = 10.0
-
 
 def serve(workspace: Workspace, options: argparse.Namespace) -> dict[str, object]:
-    """`serve [--port N] [--host H] [--version V] [--package DIR]`: answer until SIGTERM or SIGINT.
+    """`serve [--port N] [--host H] [--version V] [--package DIR] [--linger S]`: answer until SIGTERM or SIGINT.
 
     One JSON line on stdout says where, once requests are answered: event "serving", url, host, port, pid, version.
     Without `--version` and `--package` the server follows the registry's active version.
     """
-    from mlsystem.serving.server import assemble, listen, run
+    from mlsystem.serving.listening import listen
+    from mlsystem.serving.workers import own_post
 
+    post = own_post()
+    if post is not None:
+        return _serve_here(workspace, options, post.socket(), Path(post.board))
     port = workspace.spec.serving.port if options.port is None else options.port
     with listen(options.host, port) as sock:
-        service = assemble(workspace.spec, _source(workspace, options), workspace.reporter)
+        if workspace.spec.serving.workers == 1:
+            return _serve_here(workspace, options, sock, None)
+        return _serve_by_workers(workspace, options, sock)
 
-        def tell(url: str) -> None:
-            host, port = sock.getsockname()[:2]
-            model = service.live.model
-            version = model.name.version if model else None
-            line = {"event": "serving", "url": url, "host": host, "port": port, "pid": os.getpid(), "version": version}
-            out = sys.stderr if workspace.reporter.mode == "json" else sys.stdout
-            out.write(msgspec.json.encode(line).decode() + "\n")
-            out.flush()
-            workspace.reporter.progress("serve", None, f"{url}/predict, documents at {url}/docs")
 
-        return run(service, sock, tell)
+def _serve_here(
+    workspace: Workspace, options: argparse.Namespace, sock: socket.socket, board: Path | None
+) -> dict[str, object]:
+    from mlsystem.serving.server import assemble, run
+    from mlsystem.state import state_of
+
+    state = None if options.package is not None else state_of(workspace)
+    source, reporter = _source(workspace, options), workspace.reporter
+    service = assemble(workspace.spec, source, reporter, state=state, board=board)
+
+    def tell() -> None:
+        model = service.live.model
+        _tell(reporter, sock, model.name.version if model else None)
+
+    return run(service, sock, tell, linger_s=options.linger)
+
+
+def _serve_by_workers(workspace: Workspace, options: argparse.Namespace, sock: socket.socket) -> dict[str, object]:
+    from mlsystem.serving.workers import Workers
+
+    command = ["serve", "--dir", str(workspace.root), "--linger", str(options.linger)]
+    if options.package is not None:
+        command += ["--package", str(options.package.resolve())]
+    if options.version is not None:
+        command += ["--version", str(options.version)]
+    workers = Workers(command, sock, workspace.spec.serving.workers, workspace.reporter)
+    return workers.run(lambda version: _tell(workspace.reporter, sock, version), linger_s=options.linger)
+
+
+def _tell(reporter: Reporter, sock: socket.socket, version: int | None) -> None:
+    """Say where requests are answered: to programs on stdout, or on stderr where that belongs to the result."""
+    from mlsystem.serving.listening import url_of
+
+    host, port = sock.getsockname()[:2]
+    url = url_of(sock)
+    line = {"event": "serving", "url": url, "host": host, "port": port, "pid": os.getpid(), "version": version}
+    out = sys.stderr if reporter.mode == "json" else sys.stdout
+    out.write(msgspec.json.encode(line).decode() + "\n")
+    out.flush()
+    reporter.progress("serve", None, f"{url}/predict, documents at {url}/docs")
 
 
 def predict(workspace: Workspace, options: argparse.Namespace) -> dict[str, object]:
-    """`predict --in F --out F [--version V]`: predict a file; the ending `.jsonl` means JSON lines, any other CSV."""
+    """`predict --in F --out F [--version V]`: predict a file: .jsonl is JSON lines, .parquet Parquet, else CSV."""
     from mlsystem.serving.batch import predict_file
     from mlsystem.serving.model import Model
 
@@ -77,17 +110,6 @@ def predict(workspace: Workspace, options: argparse.Namespace) -> dict[str, obje
     }
 
 
-def smoke(workspace: Workspace, options: argparse.Namespace) -> dict[str, object]:
-    """`smoke [--url U]`: post one row of the data to a server, by default the one on `serving.port`."""
-    from mlsystem.serving.examples import example_rows
-
-    package = _package(workspace, None)
-    row = example_rows(package.schema(), package.reference())[0]
-    url = (options.url or f"http://127.0.0.1:{workspace.spec.serving.port}").rstrip("/")
-    (answer,) = _post(f"{url}/predict", {"rows": [row]})["predictions"]
-    return {"ok": True, "version": answer["version"], "prediction": answer["prediction"], "row": row}
-
-
 def _source(workspace: Workspace, options: argparse.Namespace) -> Source:
     from mlsystem.serving.live import Active, Fixed
 
@@ -105,20 +127,3 @@ def _package(workspace: Workspace, version: int | None) -> Package:
     if wanted is None:
         raise RegistryError("nothing_active", "no version is active; promote one with `python -m mlsystem promote`")
     return Package.stored(registry, wanted)
-
-
-def _post(url: str, content: object) -> dict[str, Any]:
-    """Post JSON and return the JSON of the answer; ServingError with the server's words if it is not 200."""
-    request = urllib.request.Request(  # noqa: S310 - the caller's own server
-        url, msgspec.json.encode(content), {"Content-Type": "application/json"}
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=_PATIENCE_S) as answer:  # noqa: S310
-            return msgspec.json.decode(answer.read(), type=dict[str, Any])
-    except urllib.error.HTTPError as error:
-        told = error.read().decode("utf-8", "replace")
-        raise ServingError("smoke_failed", f"{url} answered {error.code}: {told[:500]}") from None
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise ServingError(
-            "no_server", f"nothing answers at {url} ({error}); start it with `python -m mlsystem serve`"
-        ) from None

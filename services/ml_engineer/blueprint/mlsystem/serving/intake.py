@@ -43,7 +43,15 @@ async def read_body(scope: Scope, receive: Receive, limits: Limits) -> bytes:
 
     Raises: Refusal 415, 413, 408; Disconnected.
     """
-    _require_plain_json(scope)
+    require_plain_json(cast("Sequence[tuple[bytes, bytes]]", scope["headers"]))
+    return await receive_body(receive, limits)
+
+
+async def receive_body(receive: Receive, limits: Limits) -> bytes:
+    """Return the body, whatever is in it.
+
+    Raises: Refusal 413, 408; Disconnected.
+    """
     try:
         async with asyncio.timeout(limits.timeout_s):
             return await _read(receive, limits)
@@ -56,7 +64,7 @@ def parse_rows(body: bytes, limits: Limits) -> Rows:
 
     Raises: Refusal 400 for what is no JSON, 413 for too many rows, 422 for another shape.
     """
-    content = _decode(body)
+    content = decode(body)
     found = cast("dict[str, object]", content).get("rows") if isinstance(content, dict) else None
     if not isinstance(found, list):
         raise unprocessable("invalid_shape", 'send a JSON object {"rows": [{"column": value, ...}, ...]}')
@@ -72,9 +80,9 @@ def parse_rows(body: bytes, limits: Limits) -> Rows:
     return cast("Rows", rows)
 
 
-def _require_plain_json(scope: Scope) -> None:
+def require_plain_json(headers: Sequence[tuple[bytes, bytes]]) -> None:
     """Refuse another content type, and compression; no content type at all is taken as JSON."""
-    for name, value in cast("Sequence[tuple[bytes, bytes]]", scope["headers"]):
+    for name, value in headers:
         if name == b"content-type":
             media = value.split(b";", 1)[0].strip().lower()
             if media != b"application/json" and not media.endswith(b"+json"):
@@ -109,7 +117,8 @@ async def _read(receive: Receive, limits: Limits) -> bytes:
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _decode(body: bytes) -> object:
+def decode(body: bytes) -> object:
+    """Return the JSON of a body, NaN and Infinity included; Refusal 400 if it is none."""
     try:
         return _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):

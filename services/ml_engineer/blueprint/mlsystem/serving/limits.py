@@ -6,6 +6,7 @@ it comes from. Leaves reading the request to `intake`.
 
 from __future__ import annotations
 
+from collections.abc import MutableSequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,18 +65,28 @@ class Limits:
 
 
 class InFlight:
-    """Counts the requests that hold memory or a thread; belongs to one event loop."""
+    """Counts the requests that hold memory or a thread, in a slot that others may read; belongs to one event loop."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, values: MutableSequence[float] | memoryview[float], slot: int) -> None:
         self._limits = limits
-        self.count = 0
+        self._values = values
+        self._slot = slot
+
+    @property
+    def count(self) -> int:
+        """Requests in flight."""
+        return int(self._values[self._slot])
 
     def enter(self) -> None:
         """Take a place; Refusal if all are taken."""
-        if self.count >= self._limits.concurrency:
+        if self._values[self._slot] >= self._limits.concurrency:
             raise self._limits.overloaded()
-        self.count += 1
+        self._values[self._slot] += 1
+
+    def keep(self) -> None:
+        """Take a place for what goes on after its request has ended, beyond the limit if need be."""
+        self._values[self._slot] += 1
 
     def leave(self) -> None:
         """Give the place back."""
-        self.count -= 1
+        self._values[self._slot] -= 1

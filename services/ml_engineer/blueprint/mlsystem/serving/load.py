@@ -12,7 +12,7 @@ import itertools
 import math
 import selectors
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -23,7 +23,7 @@ import msgspec
 from mlsystem.errors import ServingError
 from mlsystem.serving.examples import Row, example_rows
 from mlsystem.serving.package import Package
-from mlsystem.serving.process import serving
+from mlsystem.serving.process import Listening, serving
 from mlsystem.spec import Serving, read_spec, size_bytes
 
 WINDOWS = 3
@@ -34,6 +34,8 @@ _PATIENCE_S = 10.0  # for answers, after the last request was sent
 _BULK_ROWS = 1000
 _BULK_SECONDS = 1.0
 _BULK_BODY_SHARE = 0.9  # of max_body
+_CAPACITY_CLIENTS = 16
+_CAPACITY_SECONDS = 0.5
 _OK = 200
 _LOST = 0  # status of a request whose connection broke, or that was never answered
 
@@ -94,8 +96,9 @@ def measure(
     limits, package = read_spec(model_dir).serving, Package.read(model_dir)
     rows = example_rows(package.schema(), package.reference())
     with serving(model_dir, "--package", str(model_dir)) as server:
-        singles = [request(server, "/predict", {"rows": [row]}) for row in rows]
+        singles = [request(server, "/predict", {"rows": [row]}, server.headers) for row in rows]
         rate = run(_bulk(server, rows, limits))
+        capacity = run(_capacity(server, singles))
         windows = run(_windows(server, singles, rate_rps, (seconds / WINDOWS, objective, warmup)))
         memory_mb = server.memory_mb()
     best = min(windows, key=lambda window: window.quantile_ms(0.99))
@@ -109,6 +112,7 @@ def measure(
         "requests": sum(window.requests for window in windows),
         "errors": sum(window.errors for window in windows),
         "rows_per_s": round(rate, 1),
+        "capacity_rps": round(capacity, 1),
         "memory_mb": round(memory_mb, 1),
     }
 
@@ -119,10 +123,11 @@ def run(work: Coroutine[Any, Any, _Result]) -> _Result:
         return runner.run(work)
 
 
-def request(server: Address, path: str, content: object) -> bytes:
-    """Return the bytes of a POST request with a JSON body."""
+def request(server: Address, path: str, content: object, headers: Mapping[str, str] | None = None) -> bytes:
+    """Return the bytes of a POST request with a JSON body, and with further headers."""
     body = msgspec.json.encode(content)
     head = f"POST {path} HTTP/1.1\r\nHost: {server.host}\r\nContent-Type: application/json\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
@@ -295,13 +300,22 @@ async def _windows(
     return windows
 
 
-async def _bulk(server: Address, rows: Sequence[Row], limits: Serving) -> float:
+async def _bulk(server: Listening, rows: Sequence[Row], limits: Serving) -> float:
     """Return the rows a second that one client gets with requests as large as the limits allow."""
     many = list(itertools.islice(itertools.cycle(rows), min(_BULK_ROWS, limits.max_rows)))
     body = len(msgspec.json.encode(many))
     share = min(1.0, _BULK_BODY_SHARE * size_bytes(limits.max_body) / body)
     many = many[: max(1, int(len(many) * share))]
-    payload = request(server, "/predict", {"rows": many})
+    payload = request(server, "/predict", {"rows": many}, server.headers)
     await closed_loop(server, [payload], count=1)
     window = await closed_loop(server, [payload], count=1000, seconds=_BULK_SECONDS)
     return len(many) * len(window.latencies_ms) / max(1e-9, sum(window.latencies_ms) / 1000)
+
+
+async def _capacity(server: Address, requests: Sequence[bytes]) -> float:
+    """Return the requests a second that the server answers when some clients never let it rest."""
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    clients = [closed_loop(server, requests, count=10**6, seconds=_CAPACITY_SECONDS) for _ in range(_CAPACITY_CLIENTS)]
+    answered = sum(len(window.latencies_ms) for window in await asyncio.gather(*clients))
+    return answered / (loop.time() - started)

@@ -8,16 +8,33 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import onnxruntime
 
-from mlsystem.boundary import Boundary, Encoded, Problem
+from mlsystem.boundary import Encoded, Problem
 from mlsystem.errors import ServingError
+from mlsystem.hooked import boundary_of
+from mlsystem.hooks import HOOKS_FILE
+from mlsystem.online.fill import Needs
 from mlsystem.serving.answers import ModelName, Prediction, Predictions, Refusal, refused_values, warned
 from mlsystem.serving.examples import Row, example_rows, made_row
-from mlsystem.serving.package import MODEL, Package
+from mlsystem.serving.package import MODEL, PROFILE, Package
+
+_TIMED = 2
+"""Rows that are timed when a model is loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Rows that were answered: their tensors, what the graph said of each, and the answer."""
+
+    encoded: Encoded
+    scores: Sequence[Sequence[float]]
+    answer: Predictions
 
 
 class Model:
@@ -27,7 +44,10 @@ class Model:
         self.name = ModelName(name, package.version)
         self.digest = package.digest
         self.schema = package.schema()
-        self.boundary = Boundary.from_schema(self.schema)
+        self.profile = package.files.get(PROFILE)
+        """The content of profile.json, None if the package has none."""
+        self.boundary = boundary_of(self.schema, package.files.get(HOOKS_FILE))
+        self.needs = Needs.of(self.schema, self.boundary)
         self.examples = example_rows(self.schema, package.reference())
         self._labels = self.schema.task.labels
         self._session = _session(package)
@@ -35,16 +55,23 @@ class Model:
         self._output = "probabilities" if self._labels else "value"
         self.example = self._warm_up()
         """A row that this model answers."""
+        self.row_s = self._fastest_s()
+        """Seconds for one row."""
 
     def answer(self, rows: Sequence[Mapping[str, Any]], *, strict: bool) -> Predictions:
         """Return the predictions for JSON rows; Refusal 422 if any of them cannot be predicted."""
+        return self.judge(rows, strict=strict).answer
+
+    def judge(self, rows: Sequence[Mapping[str, Any]], *, strict: bool) -> Judged:
+        """Return the predictions for JSON rows with what they stand on; Refusal 422 as `answer`."""
         encoded = self.boundary.rows(rows, strict=strict)
         if encoded.problems:
             raise refused_values(encoded.problems)
         scores = self.score(encoded)
         if problems := unanswerable(scores):
             raise refused_values(problems)
-        return Predictions(self.name, self.predictions(scores, fresh_ids(len(rows))), warned(encoded.warnings))
+        predictions = self.predictions(scores, fresh_ids(len(rows)))
+        return Judged(encoded, scores, Predictions(self.name, predictions, warned(encoded.warnings)))
 
     def score(self, encoded: Encoded) -> list[list[float]]:
         """Return a row of probabilities in the order of the contract's labels, or of one value, for every row.
@@ -78,6 +105,15 @@ class Model:
             else:
                 return row
         raise ServingError("bad_package", f"version {self.name.version} answers none of its own rows: {refused[0]}")
+
+    def _fastest_s(self) -> float:
+        """Return how long one row takes at best; the first run of a session, which is slower, lies behind."""
+        took: list[float] = []
+        for _ in range(_TIMED):
+            started = time.perf_counter()
+            self.answer([self.example], strict=False)
+            took.append(time.perf_counter() - started)
+        return min(took)
 
 
 def unanswerable(scores: Sequence[Sequence[float]]) -> tuple[Problem, ...]:

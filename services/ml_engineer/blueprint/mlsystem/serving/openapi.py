@@ -1,17 +1,23 @@
 """The OpenAPI 3.1 document of a served model, made from its contract.
 
-Owns the description of every path, with the real columns as properties, their levels and ranges as hints, and a row
-of the data as example. Leaves the shapes of answers to `answers`, from whose structs the schemas come.
+Owns the schemas: the real columns as properties, their levels and ranges as hints, and what the routes' structs are.
+Leaves the paths to `operations`.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from mlsystem import __version__
 from mlsystem.serving.answers import Error, Predictions
+from mlsystem.serving.oip import InferRequest, InferResponse, ModelMetadata, ServerMetadata
+from mlsystem.serving.operations import REF, SCHEMES, paths, ref
+from mlsystem.serving.routes.explain import MAX_ROWS, Explanations
+from mlsystem.serving.routes.outcomes import LONGEST
+from mlsystem.state import Recorded
 
 if TYPE_CHECKING:
     from mlsystem.schema import Column, Schema
@@ -20,7 +26,9 @@ if TYPE_CHECKING:
     from mlsystem.serving.model import Model
 
 _SHOWN_LEVELS = 20
-_REF: Final = "#/components/schemas/{name}"
+
+_NUMBER: Final = r"^ *([+-]?[0-9]{{1,30}}({0}[0-9]{{1,30}})?([eE][+-]?[0-9]{{1,2}})?)? *$"
+"""A number as text, or nothing: narrower than what is taken, so that it can be relied on."""
 
 _JSON_TYPES: Final[dict[str, list[str]]] = {
     "number": ["number", "string", "null"],
@@ -31,20 +39,11 @@ _JSON_TYPES: Final[dict[str, list[str]]] = {
     "text": ["string", "null"],
 }
 
-_REFUSALS: Final = {
-    "400": "The body is not JSON, or not UTF-8.",
-    "408": "The body did not arrive in time.",
-    "413": "The body or the number of rows is over the limit; `limit` names it.",
-    "415": "The content type is not application/json.",
-    "422": "Values cannot be taken; `details` names row, column and reason of each.",
-    "503": "Overloaded, timed out or not ready; `limit` names the limit, Retry-After says when to come again.",
-}
 
-
-def document(model: Model, limits: Limits) -> dict[str, Any]:
-    """Return the document for the version that answers."""
+def document(model: Model, limits: Limits, *, keys: bool = False) -> dict[str, Any]:
+    """Return the document for the version that answers; `keys` says whether callers need one."""
     name = model.name.name
-    return {
+    whole: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
             "title": name,
@@ -53,9 +52,13 @@ def document(model: Model, limits: Limits) -> dict[str, Any]:
             "x-engine": f"mlsystem {__version__}",
         },
         "servers": [{"url": "/", "description": "the server that answered this"}],
-        "paths": {"/predict": {"post": _predict(model, limits)}, **_plain_paths()},
+        "paths": paths(model, limits, keys=keys),
         "components": {"schemas": _components(model, limits)},
     }
+    if keys:
+        whole["components"]["securitySchemes"] = SCHEMES
+        whole["security"] = [{scheme: []} for scheme in SCHEMES]
+    return whole
 
 
 def _about(schema: Schema) -> str:
@@ -66,75 +69,61 @@ def _about(schema: Schema) -> str:
     return f"Predicts `{task.target}`: one of {labels}, with the probability of each."
 
 
-def _predict(model: Model, limits: Limits) -> dict[str, Any]:
-    rows = [model.example]
-    return {
-        "operationId": "predict",
-        "summary": f"Predict {model.schema.task.target}",
-        "description": f"At most {limits.max_rows} rows and {limits.max_body} bytes in one request.",
-        "requestBody": {"required": True, "content": _json(_REF.format(name="Request"), {"rows": rows})},
-        "responses": {
-            "200": {
-                "description": "One prediction a row, in order.",
-                "content": _json(_REF.format(name="Predictions"), _answer(model, rows)),
-            },
-            **{code: _refusal(text) for code, text in _REFUSALS.items()},
-        },
-    }
-
-
-def _answer(model: Model, rows: list[Row]) -> Any:
-    return msgspec.to_builtins(model.answer(rows, strict=False))
-
-
-def _refusal(text: str) -> dict[str, Any]:
-    return {"description": text, "content": _json(_REF.format(name="Refusal"))}
-
-
-def _json(ref: str, example: object = None) -> dict[str, Any]:
-    content: dict[str, Any] = {"schema": {"$ref": ref}}
-    return {"application/json": content if example is None else {**content, "example": example}}
-
-
-def _plain_paths() -> dict[str, Any]:
-    return {
-        "/healthz": _get("health", "The process answers", "Status"),
-        "/readyz": _get("ready", "A model is loaded and has predicted", "Status", unready=True),
-        "/version": _get("version", "Which version answers", "Version"),
-        "/metrics": _get("metrics", "Counters in Prometheus' format", None, media="text/plain"),
-        "/openapi.json": _get("openapi", "This document", "Document", unready=True),
-        "/docs": _get("docs", "This document as a page to try it", None, media="text/html"),
-    }
-
-
-def _get(
-    operation: str, summary: str, schema: str | None, *, media: str = "application/json", unready: bool = False
-) -> dict[str, Any]:
-    shape = {"$ref": _REF.format(name=schema)} if schema else {"type": "string"}
-    responses: dict[str, Any] = {"200": {"description": summary, "content": {media: {"schema": shape}}}}
-    if unready:
-        responses["503"] = {"description": "No version is live yet"}
-    return {"get": {"operationId": operation, "summary": summary, "responses": responses}}
-
-
 def _components(model: Model, limits: Limits) -> dict[str, Any]:
-    _, shapes = msgspec.json.schema_components((Predictions, Error), ref_template=_REF)
-    del shapes["Prediction"]["properties"]["probabilities"]
-    shapes["Prediction"]["properties"] |= {"id": {"type": "string", "format": "uuid"}, **_outcome(model.schema)}
-    rows = {"type": "array", "items": {"$ref": _REF.format(name="Row")}, "minItems": 1, "maxItems": limits.max_rows}
+    _, shapes = msgspec.json.schema_components(_ANSWERS, ref_template=REF)
+    predicted = {"id": {"type": "string", "format": "uuid"}, **_outcome(model.schema)}
+    for name, outcome in (("Prediction", predicted), ("Explanation", _outcome(model.schema))):
+        del shapes[name]["properties"]["probabilities"]
+        shapes[name]["properties"] |= outcome
+    rows = {"type": "array", "items": ref("Row"), "minItems": 1}
     return {
         **shapes,
         "Row": _row(model, strict=limits.strict),
-        "Request": {"type": "object", "required": ["rows"], "properties": {"rows": rows}},
-        "Refusal": {
-            "type": "object",
-            "required": ["error"],
-            "properties": {"error": {"$ref": _REF.format(name="Error")}},
-        },
-        "Status": {"type": "object", "required": ["status"], "properties": {"status": {"type": "string"}}},
+        "Request": _object({"rows": {**rows, "maxItems": limits.max_rows}}),
+        "ExplainRequest": _object({"rows": {**rows, "maxItems": min(MAX_ROWS, limits.max_rows)}}),
+        "OutcomesRequest": _object({"outcomes": _outcomes(model.schema, limits)}),
+        "Refusal": _object({"error": ref("Error")}),
+        "InferRefusal": _object({"error": {"type": "string"}}),
+        "Status": _object({"status": {"type": "string"}}),
+        "Live": _object({"live": {"const": True}}),
+        "Ready": _object({"ready": {"const": True}}),
+        "ModelReady": _object({"name": {"type": "string"}, "ready": {"const": True}}),
         "Version": {"type": "object", "required": ["name", "version", "digest", "engine"]},
         "Document": {"type": "object", "required": ["openapi", "info", "paths"]},
     }
+
+
+_ANSWERS: Final = (
+    Predictions,
+    Explanations,
+    Recorded,
+    Error,
+    InferRequest,
+    InferResponse,
+    ModelMetadata,
+    ServerMetadata,
+)
+"""What comes and goes as JSON and has a struct; the schemas are made from these."""
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _outcomes(schema: Schema, limits: Limits) -> dict[str, Any]:
+    """Return what a list of outcomes is: each names its prediction by id, or by entity and time."""
+    labels = list(schema.task.labels)
+    actual = {"enum": labels} if labels else {"type": "number"}
+    name = {"type": ["string", "number"], "maxLength": LONGEST, "pattern": "^[^\\s\\x00-\\x1f]"}
+    time = {
+        "type": ["string", "number"],
+        "format": "date-time",
+        "description": "RFC 3339, or seconds since 1970",
+        "examples": ["2024-01-31T12:00:00Z"],
+    }
+    by_id = {**_object({"id": name, "actual": actual}), "not": {"required": ["entity"]}}
+    by_entity = {**_object({"entity": name, "time": time, "actual": actual}), "not": {"required": ["id"]}}
+    return {"type": "array", "items": {"oneOf": [by_id, by_entity]}, "minItems": 1, "maxItems": limits.max_rows}
 
 
 def _outcome(schema: Schema) -> dict[str, Any]:
@@ -153,19 +142,40 @@ def _row(model: Model, *, strict: bool) -> dict[str, Any]:
     columns = [c for c in model.schema.columns if c.role != "target"]
     return {
         "type": "object",
-        "description": "A row of the data. Columns that are no feature may come along; null is always allowed.",
-        "required": list(required),
+        **_present(model),
         "properties": {column.name: _column(column, example, used=column.name in required) for column in columns},
         "additionalProperties": not strict,
     }
 
 
+def _present(model: Model) -> dict[str, Any]:
+    """Return what a row must have: all columns, or whom it is about, for what lies online to complete it."""
+    about = "A row of the data. Columns that are no feature may come along; null is always allowed."
+    whole, entity = {"required": list(model.boundary.required)}, model.needs.entity
+    if not entity:
+        return {"description": about, **whole}
+    online = f" Columns that are left out are taken from the online row of its {entity}, if there is one."
+    return {"description": about + online, "anyOf": [whole, {"required": [entity]}]}
+
+
 def _column(column: Column, example: Row, *, used: bool) -> dict[str, Any]:
     shape: dict[str, Any] = {"description": _told(column, used=used)}
     if used:
-        shape["type"] = _JSON_TYPES[column.type]
+        shape |= _typed(column)
     if column.name in example:
         shape["examples"] = [example[column.name]]
+    return shape
+
+
+def _typed(column: Column) -> dict[str, Any]:
+    """Return the values of a column as JSON; a number may be a text, a date is one."""
+    shape: dict[str, Any] = {"type": _JSON_TYPES[column.type]}
+    if column.type in {"number", "integer"}:
+        shape["pattern"] = _NUMBER.format(re.escape(column.decimal))
+    elif column.type == "date" and column.format in {None, "iso"}:
+        shape["anyOf"] = [{"format": "date"}, {"maxLength": 0}]
+    elif column.type == "datetime" and column.format in {None, "iso"}:
+        shape["anyOf"] = [{"format": "date-time"}, {"maxLength": 0}]
     return shape
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 
 from mlsystem.errors import ServingError
+from mlsystem.hooks import HOOKS_FILE
 from mlsystem.schema import Schema
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ REFERENCE: Final = "reference.json"
 """Up to 64 rows of the source, as JSON objects with every column."""
 METRICS: Final = "metrics.json"
 MANIFEST: Final = "manifest.json"
+PROFILE: Final = "profile.json"
+"""How features and answers were distributed in training; absent from older packages."""
 
 _Content = TypeVar("_Content")
 
@@ -42,7 +45,7 @@ class Package:
     @classmethod
     def read(cls, directory: Path) -> Package:
         """Read a package from a directory; ServingError if there is no model or no contract in it."""
-        names = (MODEL, SCHEMA, REFERENCE, MANIFEST)
+        names = (MODEL, SCHEMA, REFERENCE, MANIFEST, PROFILE, HOOKS_FILE)
         files = {name: (directory / name).read_bytes() for name in names if (directory / name).is_file()}
         for name in (MODEL, SCHEMA):
             if name not in files:

@@ -13,8 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
@@ -22,6 +22,8 @@ import msgspec
 
 import mlsystem
 from mlsystem.errors import ServingError
+from mlsystem.serving.keys import client_headers, own_key
+from mlsystem.spec import read_spec
 
 STOP_WITH_STDIN: Final = "MLSYSTEM_STOP_WITH_STDIN"
 """Set in the environment of a server that must not outlive whoever started it: it stops when its stdin ends."""
@@ -41,31 +43,40 @@ class Listening:
     port: int
     start_s: float
     """Seconds from spawning to answering, the interpreter's start included."""
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What a request must carry; empty if the server wants no keys."""
 
     def memory_mb(self) -> float:
-        """Return the resident memory in MB."""
-        return resident_mb(self.process.pid)
+        """Return the resident memory in MB, of the largest worker if there are several."""
+        pid = self.process.pid
+        listed = Path(f"/proc/{pid}/task/{pid}/children")
+        workers = [int(child) for child in listed.read_text().split()] if listed.is_file() else []
+        return max(map(resident_mb, workers or [pid]))
 
 
 @contextlib.contextmanager
-def serving(directory: Path, *arguments: str) -> Generator[Listening]:
-    """Run `mlsystem serve --port 0 ...` in `directory` for the time of the context.
+def serving(directory: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Generator[Listening]:
+    """Run `mlsystem serve --port 0 ...` in `directory` for the time of the context, with more environment.
+
+    A server that wants API keys gets one of its own, which `headers` carry, unless `environment` holds others.
 
     Raises: ServingError with the child's last words if it does not come up.
     """
     command = [sys.executable, "-m", "mlsystem", "serve", "--dir", str(directory), "--port", "0", *arguments]
-    environment = {**os.environ, STOP_WITH_STDIN: "1", "PYTHONPATH": _python_path()}
-    environment.pop("TRACEPARENT", None)
+    key, known = own_key(read_spec(directory).serving)
+    headers = client_headers(key) if known.keys().isdisjoint(environment or {}) else {}
+    inherited = {**os.environ, STOP_WITH_STDIN: "1", "PYTHONPATH": python_path(), **known, **(environment or {})}
+    inherited.pop("TRACEPARENT", None)
     started = time.monotonic()
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
-            command, cwd=directory, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+            command, cwd=directory, env=inherited, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
         )
         try:
             line = _first_line(cast("IO[bytes]", process.stdout), started + _START_S)
             if line is None:
                 raise ServingError("server_did_not_start", f"the server did not start: {_tail(errors)}")
-            yield Listening(process, line["url"], line["host"], line["port"], time.monotonic() - started)
+            yield Listening(process, line["url"], line["host"], line["port"], time.monotonic() - started, headers)
         finally:
             _end(process)
 
@@ -80,7 +91,7 @@ def resident_mb(pid: int) -> float:
     return int(told.stdout) / 1024
 
 
-def _python_path() -> str:
+def python_path() -> str:
     """Return a path on which the child finds the engine that is running now, be it a directory or a wheel."""
     engine = Path(mlsystem.__file__).parent.parent
     return os.pathsep.join([str(engine), *filter(None, [os.environ.get("PYTHONPATH")])])

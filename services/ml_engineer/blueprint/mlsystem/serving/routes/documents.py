@@ -35,7 +35,9 @@ def routes(service: Service) -> list[Route]:
             model = service.live.require()
         except Refusal as refusal:
             return Response(refusal.body(), refusal.status, media_type="application/json")
-        return Response(encode(document(model, service.limits)), media_type="application/json")
+        return Response(
+            encode(document(model, service.limits, keys=service.keys is not None)), media_type="application/json"
+        )
 
     async def docs(_request: Request) -> Response:
         return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY})

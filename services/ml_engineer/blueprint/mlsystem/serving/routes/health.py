@@ -1,7 +1,8 @@
 """Whether the server lives, is ready, which version answers, and what it has counted.
 
-`/healthz` says that the process answers; restart it when it does not. `/readyz` says that a model is loaded and has
-predicted; send no traffic while it does not.
+`/healthz` says that the process answers; restart it when it does not. It also says when predictions are answered and
+not kept, which is no reason to restart. `/readyz` says that a model is loaded and has predicted; send no traffic
+while it does not. It also names versions that should answer and were refused, since an older one answers instead.
 """
 
 from __future__ import annotations
@@ -25,13 +26,17 @@ def routes(service: Service) -> list[Route]:
     """Return the routes."""
 
     async def healthz(_request: Request) -> Response:
-        return _json({"status": "ok"})
+        trouble = service.recorder.trouble if service.recorder is not None else ""
+        return _json({"status": "degraded", "reason": trouble} if trouble else {"status": "ok"})
 
     async def readyz(_request: Request) -> Response:
         model = service.live.model
+        if service.ending.begun:
+            return _json({"status": "not ready", "reason": "the server is stopping"}, 503)
         if model is None:
             return _json({"status": "not ready", "reason": "no version is live yet"}, 503)
-        return _json({"status": "ready", "version": model.name.version})
+        refused = [{"version": refused.version, "reason": str(refused.error)} for refused in service.live.refused]
+        return _json({"status": "ready", "version": model.name.version, **({"refused": refused} if refused else {})})
 
     async def version(_request: Request) -> Response:
         model = service.live.model

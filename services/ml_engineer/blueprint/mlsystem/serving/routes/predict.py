@@ -1,37 +1,33 @@
 """POST /predict: rows in, predictions out.
 
-Owns the order of a request: a place, the body, the rows, the model. Small requests are answered on the event loop,
-since a thread would cost more than they do; large ones leave it, decoding and encoding included, so that they do
-not hold up the others. A request keeps the model that it started with.
+Owns the order of a request: a place, the body, the rows, the model. A request keeps the model that it started with.
+This is the long way, for bodies that are large or still to come; `protocol` answers the others before they get here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 from starlette.routing import Route
 
-from mlsystem.serving.answers import Predictions, Refusal, encode, send_json
-from mlsystem.serving.intake import Disconnected, Rows, parse_rows, read_body
+from mlsystem.serving.answers import Refusal, encode, send_json
+from mlsystem.serving.intake import Disconnected, parse_rows, read_body
+from mlsystem.serving.predictor import LOOP_BYTES
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
-    from mlsystem.serving.model import Model
+    from mlsystem.serving.model import Judged, Model
+    from mlsystem.serving.predictor import Rows
     from mlsystem.serving.service import Service
 
 PATH = "/predict"
 
-_LOOP_ROWS = 50
-"""Most rows that are predicted on the event loop: they hold it for about a millisecond."""
-
-_LOOP_BYTES = 32 * 1024
-"""Largest body that is decoded on the event loop."""
-
 
 class Predict:
-    """The endpoint, as a plain ASGI app: a request object would cost more than the model."""
+    """The endpoint, as a plain ASGI app."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -41,7 +37,7 @@ class Predict:
         try:
             body = await self._answer(scope, receive)
         except Refusal as refusal:
-            self._service.metrics.refused(refusal)
+            refuse(self._service, refusal)
             await send_json(send, refusal.body(), status=refusal.status, headers=refusal.headers)
         except Disconnected:
             return
@@ -49,44 +45,32 @@ class Predict:
             await send_json(send, body)
 
     async def _answer(self, scope: Scope, receive: Receive) -> bytes:
-        service = self._service
+        service, started = self._service, time.perf_counter()
         service.in_flight.enter()
-        leaving = True
         try:
             await asyncio.sleep(0)  # whoever came in the same instant is counted before anybody is worked on
             body = await read_body(scope, receive, service.limits)
             model = service.live.require()
-            rows: Rows | None = None
-            if len(body) <= _LOOP_BYTES:
-                rows = parse_rows(body, service.limits)
-                if len(rows) <= _LOOP_ROWS:
-                    return self._finish(*self._predict(model, rows))
-            leaving = False
-            return await self._elsewhere(model, body, rows)
+            if len(body) <= LOOP_BYTES:
+                return encode(await service.predictor.answer(model, parse_rows(body, service.limits), started))
+            rows, judged, answer = await service.predictor.elsewhere(lambda: self._work(model, body), started)
+            service.predictor.note(model, rows, judged, started)
+            return answer
         finally:
-            if leaving:
-                service.in_flight.leave()
+            service.in_flight.leave()
 
-    async def _elsewhere(self, model: Model, body: bytes, rows: Rows | None) -> bytes:
-        """Answer in a thread within the time limit; the place is given back when the thread is done, not before."""
-        loop, service = asyncio.get_running_loop(), self._service
-        job = service.threads.submit(lambda: self._predict(model, rows or parse_rows(body, service.limits)))
-        job.add_done_callback(lambda _: loop.call_soon_threadsafe(service.in_flight.leave))
-        answer = asyncio.wrap_future(job)
-        done, _ = await asyncio.wait({answer}, timeout=service.limits.timeout_s)
-        if not done:
-            job.cancel()  # only a job that has not begun; one that runs ends by itself, unheard
-            answer.add_done_callback(lambda late: late.cancelled() or late.exception())
-            raise service.limits.timed_out()
-        return self._finish(*answer.result())
+    def _work(self, model: Model, body: bytes) -> tuple[Rows, Judged, bytes]:
+        """Decode, judge and encode, all of it away from the event loop."""
+        rows = parse_rows(body, self._service.limits)
+        whole, judged = self._service.predictor.judge(model, rows)
+        return whole, judged, encode(judged.answer)
 
-    def _predict(self, model: Model, rows: Rows) -> tuple[Predictions, bytes]:
-        answer = model.answer(rows, strict=self._service.limits.strict)
-        return answer, encode(answer)
 
-    def _finish(self, answer: Predictions, body: bytes) -> bytes:
-        self._service.metrics.predicted(answer)
-        return body
+def refuse(service: Service, refusal: Refusal) -> None:
+    """Count a refused request."""
+    service.metrics.refused(refusal)
+    if service.recorder is not None:
+        service.recorder.refused(refusal.status)
 
 
 def routes(service: Service) -> list[Route]:

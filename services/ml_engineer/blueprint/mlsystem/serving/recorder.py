@@ -1,0 +1,288 @@
+"""What is kept of the traffic: captured predictions and sketches, written to the state behind the answers.
+
+Owns a bounded buffer and the one thread that empties it about once a second and at the end. Answering never waits for
+it: when the state is slow or gone the oldest are dropped and counted, and health says so. A kill -9 loses at most what
+came since the last turn. Leaves storing to `state`, counting to `monitoring.sketch`, masking to `governance.mask`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from mlsystem.errors import MlsystemError, StateError
+from mlsystem.monitoring.gauges import Gauges
+from mlsystem.monitoring.sketch import Sketch
+from mlsystem.serving.view import Taken, View
+from mlsystem.spec import seconds
+from mlsystem.state import Captured, Window, replica_name
+
+if TYPE_CHECKING:
+    from mlsystem.output import Reporter
+    from mlsystem.serving.live import Live
+    from mlsystem.serving.metrics import Metrics
+    from mlsystem.serving.model import Model
+    from mlsystem.spec import Spec
+    from mlsystem.state import State
+
+TURN_S: Final = 1.0
+"""Longest time between an answer and its capture being safe."""
+
+MAX_ROWS: Final = 6_000
+"""Rows that wait in memory, some 3 kB each; beyond them the oldest are dropped."""
+
+LEASE_S: Final = 30.0
+"""How long a claim on the state holds without being renewed."""
+
+_BATCH_ROWS: Final = 128
+"""Predictions that are written in one transaction, if not many wait."""
+
+_STEP_ROWS: Final = 16
+"""Rows between two breaths, when not many wait."""
+
+_BREATH_S: Final = 0.0001
+"""Pause in which the event loop gets the interpreter: a thread that computes on would hold up every answer until it is
+made to let go, some half a millisecond each."""
+
+_WAKE_ROWS: Final = 1_000
+"""Rows that do not wait for the turn's time: they would be memory."""
+
+_HOUR_S: Final = 3600.0
+_GAUGES_S: Final = 10.0
+"""Seconds between two looks at the drift of what all workers saw."""
+
+_KEPT_WINDOWS: Final = 2
+_CLOSE_S: Final = 10.0
+
+
+class Recorder:
+    """The buffer and its thread. `take` and `refused` belong to the event loop; everything else to the thread."""
+
+    def __init__(self, state: State, spec: Spec, live: Live, metrics: Metrics, reporter: Reporter) -> None:
+        self._state = state
+        self._spec = spec
+        self._window_s = seconds(spec.monitoring.window)
+        self._live = live
+        self._metrics = metrics
+        self._gauges = Gauges(metrics)
+        self._reporter = reporter
+        self._worker = f"{socket.gethostname()}/{os.getpid()}/{time.time():.0f}"  # a restart is another one
+        self._waiting: deque[Taken] = deque()
+        self._rows = _Rows()
+        self._refusals = [0, 0]
+        self._told = [0, 0]
+        self._views: dict[int, View] = {}
+        self._sketches: dict[tuple[float, int], Sketch] = {}
+        self._changed: set[tuple[float, int]] = set()
+        self._claim_at = self._expire_at = self._gauge_at = 0.0
+        self._wake, self._ended = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self._trouble = ""
+
+    @property
+    def trouble(self) -> str:
+        """Why what is to be kept cannot be; empty if it can."""
+        if self._thread.ident is not None and not self._thread.is_alive() and not self._ended.is_set():
+            return "the thread that writes has ended; restart the server"
+        return self._trouble
+
+    def start(self) -> None:
+        """Claim the state and start the thread; StateError `replica_refused` if the state is another host's.
+
+        A state that cannot be reached is no reason not to answer: it is told, and tried again.
+        """
+        try:
+            self._renew()
+        except StateError as error:
+            if error.code == "replica_refused":
+                raise
+            self._failed(error)
+        self._thread.start()
+
+    def take(self, taken: Taken) -> None:
+        """Keep what there is to keep of an answered request; never waits."""
+        waiting, rows = self._waiting, self._rows
+        waiting.append(taken)
+        rows.put += len(taken.rows)
+        while rows.waiting() > MAX_ROWS:
+            try:
+                oldest = waiting.popleft()
+            except IndexError:  # the thread was faster
+                break
+            rows.dropped += len(oldest.rows)
+            self._metrics.add("mlsystem_captures_dropped", ("buffer",), len(oldest.rows))
+        if rows.waiting() > _WAKE_ROWS:
+            self._wake.set()
+
+    def refused(self, status: int) -> None:
+        """Count a request that got no prediction: below 500 it was wrong, else it failed."""
+        self._refusals[status >= 500] += 1
+
+    def close(self) -> None:
+        """Write what is left and end the thread."""
+        self._ended.set()
+        self._wake.set()
+        if self._thread.ident is not None:
+            self._thread.join(_CLOSE_S)
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            self._wake.wait(TURN_S)
+            self._wake.clear()
+            self._turn()
+        self._turn()
+        with contextlib.suppress(StateError):  # a lease that is not given back ends by itself
+            self._state.release(replica_name())
+        self._state.close()
+
+    def _turn(self) -> None:
+        """Write what waits. What goes wrong is told and counted, and the next turn comes."""
+        try:
+            taken = self._take_all()
+            for _, group in itertools.groupby(taken, lambda one: (one.model.name.version, self._window(one))):
+                self._sketch(list(group))
+                time.sleep(_BREATH_S)
+            self._capture(taken)
+            self._save_windows()
+            self._housekeeping()
+        except StateError as error:
+            self._failed(error)
+        except Exception as error:  # noqa: BLE001 - the thread must not end: answers would go on with nothing kept, unseen
+            self._failed(error)
+        else:
+            self._recovered()
+
+    def _take_all(self) -> list[Taken]:
+        """Take what waits now; what comes meanwhile is for the next turn."""
+        taken: list[Taken] = []
+        with contextlib.suppress(IndexError):  # some were dropped meanwhile
+            for _ in range(len(self._waiting)):
+                taken.append(self._waiting.popleft())  # noqa: PERF401 - one at a time: the other side appends
+        self._rows.got += sum(len(one.rows) for one in taken)
+        return taken
+
+    def _window(self, taken: Taken) -> float:
+        return taken.at // self._window_s * self._window_s
+
+    def _view(self, model: Model) -> View:
+        found = self._views.get(model.name.version)
+        if found is None or found.model is not model:
+            found = self._views[model.name.version] = View.of(model, self._spec)
+        return found
+
+    def _sketch(self, taken: Sequence[Taken]) -> None:
+        """Count the rows of one version and window, all at once: a sketch costs by calls more than by rows."""
+        model = taken[0].model
+        view = self._view(model)
+        if view.profile is None:
+            return
+        key = self._window(taken[0]), model.name.version
+        sketch = self._sketches.get(key)
+        if sketch is None:
+            sketch = self._sketches[key] = Sketch.empty(view.profile)
+        encoded = [one.judged.encoded for one in taken]
+        scores = [row for one in taken for row in one.judged.scores]
+        sketch.update(
+            np.concatenate([e.numbers for e in encoded]),
+            np.concatenate([e.strings for e in encoded]),
+            np.array(scores, np.float64),
+        )
+        refused, failed = self._new_refusals()
+        sketch.observe(np.array([one.duration_s for one in taken]), refused=refused, failed=failed)
+        self._changed.add(key)
+
+    def _new_refusals(self) -> tuple[int, int]:
+        now = list(self._refusals)
+        new = now[0] - self._told[0], now[1] - self._told[1]
+        self._told = now
+        return new
+
+    def _capture(self, taken: Sequence[Taken]) -> None:
+        """Write the rows in batches; when one cannot be written, it and those behind it are lost and counted."""
+        step = max(_STEP_ROWS, sum(len(one.rows) for one in taken) // 64)
+        records = itertools.chain.from_iterable(self._view(one.model).captured(one) for one in taken)
+        while batch := self._batch(records, step):
+            try:
+                self._state.capture(batch)
+            except StateError:
+                lost = len(batch) + sum(1 for _ in records)
+                self._metrics.add("mlsystem_captures_dropped", ("state",), lost)
+                raise
+            self._metrics.add("mlsystem_captures", (), len(batch))
+            time.sleep(_BREATH_S)
+
+    def _batch(self, records: Iterator[Captured], step: int) -> list[Captured]:
+        """Return the next records, made with a breath after every `step` of them."""
+        batch: list[Captured] = []
+        while len(batch) < max(_BATCH_ROWS, step) and (some := list(itertools.islice(records, step))):
+            batch += some
+            time.sleep(_BREATH_S)
+        return batch
+
+    def _save_windows(self) -> None:
+        if not self._changed:
+            return
+        found = [Window(key[0], key[1], self._worker, self._sketches[key].to_bytes()) for key in sorted(self._changed)]
+        self._state.save_windows(found)
+        self._changed.clear()
+        for old in sorted(self._sketches)[:-_KEPT_WINDOWS]:
+            del self._sketches[old]
+
+    def _housekeeping(self) -> None:
+        """Renew the claim, say how the traffic has drifted, and once an hour let go what is older than it may be."""
+        now = time.monotonic()
+        if now >= self._claim_at:
+            self._renew()
+        if now >= self._gauge_at:
+            self._gauge_at = now + _GAUGES_S
+            self._gauge()
+        if now >= self._expire_at:
+            kept_s = min(seconds(self._spec.capture.retention), seconds(self._spec.governance.retention))
+            self._state.expire(time.time() - kept_s)
+            self._expire_at = now + _HOUR_S
+
+    def _gauge(self) -> None:
+        model = self._live.model
+        if model is not None and (profile := self._view(model).profile) is not None:
+            settings, version = self._spec.monitoring, model.name.version
+            self._gauges.refresh(self._state, profile, settings, version=version, now=time.time())
+
+    def _renew(self) -> None:
+        self._state.claim(replica_name(), LEASE_S)
+        self._claim_at = time.monotonic() + LEASE_S / 3
+
+    def _failed(self, error: Exception) -> None:
+        told = error.message if isinstance(error, MlsystemError) else f"{type(error).__name__}: {error}"
+        self._metrics.set("mlsystem_state_up", (), 0)
+        if told != self._trouble:
+            self._reporter.progress("serve", None, f"predictions are answered and not kept: {told}")
+        self._trouble = told
+
+    def _recovered(self) -> None:
+        if self._trouble:
+            self._reporter.progress("serve", None, "predictions are kept again")
+            self._metrics.set("mlsystem_state_up", (), 1)
+        self._trouble = ""
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Rows that came, that the thread took, and that were dropped; each number has one writer."""
+
+    put: int = 0
+    got: int = 0
+    dropped: int = 0
+
+    def waiting(self) -> int:
+        """Rows that came and are still in memory."""
+        return self.put - self.got - self.dropped
