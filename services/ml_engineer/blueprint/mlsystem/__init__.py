@@ -7,6 +7,6 @@ ONNX Runtime's telemetry is switched off here, before anything can import it.
 
 import os
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"

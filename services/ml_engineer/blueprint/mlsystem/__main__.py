@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import signal
 import sys
 import traceback
@@ -19,6 +20,7 @@ from types import FrameType
 from typing import Any, Final, NoReturn, cast
 
 from mlsystem import __version__
+from mlsystem.arithmetic import pin_kernels
 from mlsystem.errors import GateFailed, MlsystemError, SpecError
 from mlsystem.output import Mode, Reporter
 from mlsystem.stages import Workspace
@@ -53,6 +55,7 @@ COMMANDS: Final[dict[str, Command]] = {
         [
             (("--data",), {"nargs": "+", "required": True, "metavar": "PATH", "help": "files or globs"}),
             (("--target",), {"default": "", "metavar": "NAME", "help": "column to predict, if it is known"}),
+            (("--model",), {"type": Path, "metavar": "F", "help": "an ONNX file: tell which columns it takes"}),
         ],
         needs_spec=False,
     ),
@@ -64,18 +67,58 @@ COMMANDS: Final[dict[str, Command]] = {
         "measure the model on the holdout and decide the gates",
         [(("--latency-seconds",), {"type": float, "default": 10.0, "metavar": "S", "help": "time of one measurement"})],
     ),
+    "materialize": Command("mlsystem.materialize:materialize", "put the newest row of every entity where it is served"),
     "package": Command("mlsystem.packaging:package", "put the model into the registry as a version"),
     "promote": Command(
-        "mlsystem.registry:promote",
+        "mlsystem.registry.command:promote",
         "make a version the active one",
         [(("version",), {"nargs": "?", "type": int, "help": "default: the newest"}), _BY, _WHY],
     ),
     "rollback": Command(
-        "mlsystem.registry:rollback",
+        "mlsystem.registry.command:rollback",
         "make an earlier version the active one",
         [(("--to",), {"type": int, "metavar": "V", "help": "default: the one before"}), _BY, _WHY],
     ),
-    "history": Command("mlsystem.registry:history", "tell which version was live when, and why"),
+    "history": Command(
+        "mlsystem.registry.command:history",
+        "tell which version was live when, and why",
+        [(("--at",), {"default": "", "metavar": "TIME", "help": "what was live then: 2026-11-23T12:00, or with a zone"})],
+    ),
+    "drill": Command(
+        "mlsystem.drill.command:drill",
+        "hurt a copy of the system, and measure how it recovers",
+        [
+            (("--only",), {"nargs": "+", "metavar": "NAME", "help": "these scenarios alone; default: all"}),
+            (("--out",), {"type": Path, "metavar": "F", "help": "the record; default: docs/drill.json"}),
+        ],
+    ),
+    "registry": Command(
+        "mlsystem.registry.command:registry",
+        "look whether the registry is as it was stored, or mend what can be mended",
+        [(("action",), {"choices": ("verify", "repair"), "help": "exit 4 while something is wrong"})],
+    ),
+    "reproduce": Command(
+        "mlsystem.reproduce:reproduce",
+        "make a version again from its record, and compare",
+        [(("version",), {"nargs": "?", "type": int, "help": "default: the active one"})],
+    ),
+    "compare": Command(
+        "mlsystem.compare:compare",
+        "tell what two versions have in common and what not",
+        [
+            (("first",), {"type": int, "metavar": "A", "help": "a version"}),
+            (("second",), {"type": int, "metavar": "B", "help": "the version whose holdout both are measured on"}),
+        ],
+    ),
+    "export": Command(
+        "mlsystem.export.command:export",
+        "write a version in the terms of another platform",
+        [
+            (("form",), {"choices": ("feast", "lineage", "mlflow"), "help": "a Feast repository, OpenLineage events, an MLflow model"}),
+            (("--version",), {"type": int, "metavar": "V", "help": "default: the active one"}),
+            (("--to",), {"default": "", "metavar": "WHERE", "help": "a place other than the usual one; an http(s) URL"}),
+        ],
+    ),
     "serve": Command(
         "mlsystem.serving.command:serve",
         "answer predictions over HTTP",
@@ -83,6 +126,7 @@ COMMANDS: Final[dict[str, Command]] = {
             (("--port",), {"type": int, "metavar": "N", "help": "default: serving.port; 0: any free one"}),
             (("--host",), {"default": "127.0.0.1", "help": "address to listen on"}),
             (("--version",), {"type": int, "metavar": "V", "help": "stay on this version"}),
+            (("--linger",), {"type": float, "default": 0.0, "metavar": "S", "help": "take requests so long after SIGTERM"}),
             _PACKAGE,
         ],
     ),
@@ -90,15 +134,56 @@ COMMANDS: Final[dict[str, Command]] = {
         "mlsystem.serving.command:predict",
         "predict a file of rows",
         [
-            (("--in",), {"dest": "input", "type": Path, "required": True, "metavar": "F", "help": "CSV or JSON lines"}),
+            (("--in",), {"dest": "input", "type": Path, "required": True, "metavar": "F", "help": "CSV, .jsonl, .parquet"}),
             (("--out",), {"dest": "output", "type": Path, "required": True, "metavar": "F", "help": "where they go"}),
             (("--version",), {"type": int, "metavar": "V", "help": "default: the active one"}),
         ],
     ),
+    "erase": Command(
+        "mlsystem.governance.erase:erase",
+        "remove a person from captures, outcomes, online rows and snapshots",
+        [(("--entity",), {"required": True, "metavar": "X", "help": "whom, as they stand in the data"}), _BY, _WHY],
+    ),
+    "sbom": Command(
+        "mlsystem.governance.sbom:sbom",
+        "write the bill of materials (CycloneDX)",
+        [(("--out",), {"type": Path, "default": None, "metavar": "F", "help": "default: docs/sbom.json"})],
+    ),
+    "key": Command(
+        "mlsystem.serving.keys:key",
+        "make an API key and the entry by which a server knows it",
+        [
+            (("name",), {"metavar": "NAME", "help": "whose key it is"}),
+            (("--scopes",), {"default": "predict", "metavar": "S+S", "help": "predict, outcomes, admin"}),
+        ],
+        needs_spec=False,
+    ),
+    "status": Command("mlsystem.status:status", "tell how the system stands: what is live, and what is wrong"),
+    "eject": Command(
+        "mlsystem.eject:eject",
+        "take the engine over as source, in engine/",
+        [(("--pack",), {"action": "store_true", "help": "make the wheel, and its hash in the locks, of engine/"})],
+        needs_spec=False,
+    ),
+    "monitor": Command(
+        "mlsystem.monitoring.command:monitor",
+        "compare what the live version sees and says with its training",
+        [
+            (("--since",), {"default": "", "metavar": "T", "help": "an ISO time, or 2d for two days ago; default: 7d"}),
+            (("--until",), {"default": "", "metavar": "T", "help": "look back from then; nobody is notified"}),
+            (("--version",), {"type": int, "metavar": "V", "help": "default: the live one"}),
+            (("--out",), {"type": Path, "metavar": "F", "help": "write the verdict as an HTML page"}),
+            (("--fail-on-alert",), {"action": "store_true", "help": "exit 3 if something alerts"}),
+        ],
+    ),
     "smoke": Command(
-        "mlsystem.serving.command:smoke",
-        "post one row of the data to a server",
-        [(("--url",), {"default": "", "help": "default: the port of the spec"})],
+        "mlsystem.serving.smoke:smoke",
+        "ask a server what it must answer (exit 3: a gate did not pass)",
+        [
+            (("--url",), {"default": "", "help": "a running server; default: one is started on the newest version"}),
+            (("--version",), {"type": int, "metavar": "V", "help": "the version that must answer"}),
+            (("--wait",), {"type": float, "default": 10.0, "metavar": "S", "help": "for the server to be ready"}),
+        ],
     ),
 }
 
@@ -112,6 +197,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None, commands: Mapping[str, Command] = COMMANDS) -> int:
     """Run one command and return its exit code; whatever happens, the output ends with a result or an error."""
+    pin_kernels(os.environ)
     words = list(sys.argv[1:] if arguments is None else arguments)
     reporter = Reporter.from_environment(_mode(words))
     signal.signal(signal.SIGTERM, _stop)

@@ -8,6 +8,7 @@ MlsystemError            4  something went wrong; the message says what to do
 ├── StageMissing         4  a stage that must come first has not been run
 ├── RegistryError        4  the registry refuses or is damaged
 ├── ServingError         4  the server cannot start or does not answer
+├── StateError           4  what a running system remembers cannot be read or written
 └── Held                 5  a decision is left to a person
 ```
 
@@ -75,6 +76,10 @@ class RegistryError(MlsystemError):
 
 class ServingError(MlsystemError):
     """The server cannot start, or does not answer."""
+
+
+class StateError(MlsystemError):
+    """The state cannot be used: it is full, not reachable, or taken."""
 
 
 class Held(MlsystemError):  # noqa: N818 - the field's word

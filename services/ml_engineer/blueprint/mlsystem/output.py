@@ -130,7 +130,7 @@ class Reporter:
             self._out.flush()
 
     def _text(self, text: str) -> None:
-        with self._lock:
+        with self._lock, contextlib.suppress(OSError):  # a log that is full or gone stops nobody's work
             self._err.write(text + "\n")
             self._err.flush()
 

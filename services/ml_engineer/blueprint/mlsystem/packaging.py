@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -19,15 +20,24 @@ import numpy as np
 from mlsystem import __version__
 from mlsystem.data.command import validate_stage
 from mlsystem.data.dataset import load
+from mlsystem.data.origin import Input
+from mlsystem.data.snapshot import record_of
 from mlsystem.evaluation.command import evaluate
+from mlsystem.export.lineage import LINEAGE, Facts, StageRun, events
+from mlsystem.export.mlflow import export_packaged
+from mlsystem.governance.mask import mask_of
+from mlsystem.hooks import HOOKS_FILE, read_hooks
+from mlsystem.monitoring.profile import PROFILE
 from mlsystem.registry import Note, registry_of, whoami
+from mlsystem.schema import Schema
 from mlsystem.serving.examples import Row, example_rows
 from mlsystem.serving.model import Model
 from mlsystem.serving.package import MANIFEST, METRICS, MODEL, REFERENCE, SCHEMA, UNREGISTERED, Package
 from mlsystem.spec import SPEC_FILE
-from mlsystem.stages import Stage, Workspace, read_result, run_stage, stage_dir
+from mlsystem.stages import Run, Stage, Workspace, read_result, read_run, run_stage, stage_dir
 from mlsystem.train.command import train_stage
-from mlsystem.train.record import Record, read_record
+from mlsystem.train.record import RECORD, Record, read_record
+from mlsystem.versions import archive
 
 BEHAVIOUR: Final = ("format", "name", "task", "decision")
 """Spec keys that change what the same model answers."""
@@ -51,7 +61,10 @@ def package(workspace: Workspace, options: Namespace) -> dict[str, object]:
     files = {name: (folder / name).read_bytes() for name in cast("Sequence[str]", made["files"])}
     digest, outcome = str(made["package"]), str(evaluated["outcome"])
     note = Note(whoami(), "packaged", _evidence(workspace, evaluated))
-    version, created = registry_of(workspace).register(files, digest, note, keep=workspace.spec.registry.keep)
+    registry = registry_of(workspace)
+    data = archive(registry, workspace, validate_stage(workspace).digest(workspace))
+    version, created = registry.register(files, digest, note, keep=workspace.spec.registry.keep, data=data)
+    exported = {"mlflow": export_packaged(workspace, version)} if workspace.spec.export.mlflow else {}
     return {
         "digest": digest,
         "version": version,
@@ -60,6 +73,7 @@ def package(workspace: Workspace, options: Namespace) -> dict[str, object]:
         "files": _digests(files),
         "outcome": outcome,
         "servable": servable(outcome),
+        "exported": exported,
     }
 
 
@@ -76,21 +90,29 @@ def package_digest(model: bytes, schema: bytes, behaviour: Mapping[str, object])
 
 def _assemble(workspace: Workspace, evaluated: Mapping[str, object], out: Path) -> dict[str, object]:
     """Write the files of the package and return their names and the package's digest."""
+    began = datetime.now(UTC)
     trained = stage_dir(workspace, "train", train_stage(workspace).digest(workspace))
     validated = validate_stage(workspace).digest(workspace)
     rows = _reference(workspace, validated)
     model = (trained / MODEL).read_bytes()
     schema = (stage_dir(workspace, "validate", validated) / SCHEMA).read_bytes()
-    behaviour = {key: workspace.spec.value(key) for key in BEHAVIOUR}
+    hooks = read_hooks(workspace.root)
+    behaviour: dict[str, object] = {key: workspace.spec.value(key) for key in BEHAVIOUR}
+    behaviour |= {} if hooks is None else {HOOKS_FILE: _sha256(hooks)}
     digest = package_digest(model, schema, behaviour)
     files = {
         MODEL: model,
         SCHEMA: schema,
         SPEC_FILE: (workspace.root / SPEC_FILE).read_bytes(),
         REFERENCE: _readable(rows),
+        PROFILE: (stage_dir(workspace, "evaluate", str(evaluated["digest"])) / PROFILE).read_bytes(),
+        RECORD: (trained / RECORD).read_bytes(),
+        **({} if hooks is None else {HOOKS_FILE: hooks}),
     }
     answers = _answers(Package(UNREGISTERED, digest, files), workspace.spec.name)
     files[METRICS] = _readable({**evaluated, "reference_predictions": answers})
+    made = StageRun("package", digest, Run(began, datetime.now(UTC)))
+    files[LINEAGE] = _readable(_lineage(workspace, files, str(evaluated["digest"]), made))
     manifest = _manifest(workspace, read_record(trained), evaluated, digest)
     files[MANIFEST] = _readable({**manifest, "files": _digests(files)})
     for name, data in files.items():
@@ -98,11 +120,31 @@ def _assemble(workspace: Workspace, evaluated: Mapping[str, object], out: Path) 
     return {"package": digest, "files": sorted(files)}
 
 
+def _lineage(workspace: Workspace, files: Mapping[str, bytes], evaluated: str, made: StageRun) -> list[dict[str, Any]]:
+    """Return the runs that led to this package, with what each read and made."""
+    validated, trained = (stage(workspace).digest(workspace) for stage in (validate_stage, train_stage))
+    stages = {"validate": validated, "train": trained, "evaluate": evaluated}
+    read = read_result(workspace, "validate", validated)
+    facts = Facts(
+        system=workspace.spec.name,
+        schema=msgspec.json.decode(files[SCHEMA], type=Schema),
+        query=workspace.spec.data.query,
+        sources=msgspec.convert(read["source"], tuple[Input, ...]),
+        snapshot=record_of(read),
+        model=_sha256(files[MODEL]),
+        package=made.digest,
+        runs=[*(StageRun(name, digest, read_run(workspace, name, digest)) for name, digest in stages.items()), made],
+    )
+    return events(facts)
+
+
 def _reference(workspace: Workspace, validated: str) -> list[Row]:
-    """Return training rows evenly spread over the source, with every column."""
+    """Return training rows evenly spread over the source, with every column; personal data is blank."""
     dataset = load(workspace, validated)
     picked = np.unique(np.linspace(0, len(dataset.train) - 1, REFERENCE_ROWS).astype(np.intp))
-    return [dict(row) for row in dataset.records(dataset.train[picked])]
+    mask = mask_of(dataset.schema, workspace.spec, captured=False)
+    masked = [mask(row) for row in dataset.records(dataset.train[picked])]
+    return [{name: "" if value is None else value for name, value in row.items()} for row in masked]
 
 
 def _answers(made: Package, name: str) -> list[dict[str, Any]]:
@@ -116,7 +158,7 @@ def _manifest(workspace: Workspace, record: Record, evaluated: Mapping[str, obje
     """Return where the package comes from: the bytes it saw, the stages, seed, platform and versions."""
     train = train_stage(workspace).digest(workspace)
     validated = validate_stage(workspace).digest(workspace)
-    outcome = str(evaluated["outcome"])
+    read, outcome = read_result(workspace, "validate", validated), str(evaluated["outcome"])
     return {
         "format": 1,
         "name": workspace.spec.name,
@@ -124,7 +166,8 @@ def _manifest(workspace: Workspace, record: Record, evaluated: Mapping[str, obje
         "engine": __version__,
         "outcome": outcome,
         "servable": servable(outcome),
-        "snapshot": read_result(workspace, "validate", validated)["snapshot"],
+        "snapshot": read["snapshot"],
+        "source": read["source"],
         "stages": {"validate": validated, "train": train, "evaluate": evaluated["digest"]},
         "seed": record.seed,
         "platform": record.platform,

@@ -74,6 +74,8 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
     format: str | None = None
     """Date, datetime: `iso`, or a format of strptime."""
     decimal: Literal[".", ","] = "."
+    pii: str = ""
+    """What personal data it holds: a kind of `governance.kinds`, or what the spec calls it; empty: none."""
 
 
 class Schema(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,11 +84,18 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True):
     format: Literal[1] = 1
     task: TaskSchema
     columns: tuple[Column, ...]
+    made: tuple[Column, ...] = ()
+    """Columns that hooks.py makes of the others; no request has them."""
     reader: Reader = Reader()
 
+    @property
+    def inputs(self) -> tuple[Column, ...]:
+        """The columns of the source and behind them those that hooks make: all that may be in a tensor."""
+        return (*self.columns, *self.made)
+
     def column(self, name: str) -> Column:
-        """Return the column called `name`; KeyError if there is none."""
-        for column in self.columns:
+        """Return the column called `name`, made ones included; KeyError if there is none."""
+        for column in self.inputs:
             if column.name == name:
                 return column
         raise KeyError(name)

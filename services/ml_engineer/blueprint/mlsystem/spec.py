@@ -21,9 +21,14 @@ from typing import Annotated, Any, Final, Literal, TypeGuard, cast, get_args, ge
 import msgspec
 
 from mlsystem.errors import SpecError
+from mlsystem.expression import BadExpression, parse
 from mlsystem.output import Reporter
 
 SPEC_FILE = "system.toml"
+STATE_VARIABLE = "MLSYSTEM_STATE"
+"""Environment variable that wins over serving.state."""
+REGISTRY_VARIABLE = "MLSYSTEM_REGISTRY"
+"""Environment variable that wins over registry.url."""
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
 Duration = Annotated[str, msgspec.Meta(pattern=r"^\d+(\.\d+)?(ms|s|m|h|d)$")]
@@ -115,6 +120,7 @@ class Search(_Table, frozen=True):
     threads: Annotated[int, msgspec.Meta(ge=1, le=256)] = 2
     memory: Size = "4GiB"
     engine: Literal["local", "ray"] = "local"
+    model: str = ""
 
 
 class Objectives(_Table, frozen=True):
@@ -174,6 +180,7 @@ class Serving(_Table, frozen=True):
     strict: bool = False
     api_keys: str = ""
     state: str = "sqlite:state/serving.db"
+    online: str = ""
     replicas: Replicas = Replicas()
 
 
@@ -302,10 +309,7 @@ class Key:
 
 
 _ROLLOUT = "splitting traffic between two versions"
-_MONITOR = "monitoring of a served model"
 _RETRAIN = "retraining from captured rows"
-_CAPTURE = "keeping requests"
-_RULES = "rules for regulated data"
 
 KEYS: Final[dict[str, Key]] = {
     "format": Key("Version of this file's format"),
@@ -320,8 +324,8 @@ KEYS: Final[dict[str, Key]] = {
     "task.metric": Key("What the search optimises; `mase` needs forecasting, which is not built yet"),
     "task.horizon": Key("Forecast: steps ahead", "forecasting"),
     "task.series": Key("Forecast: key columns of a series", "forecasting"),
-    "data.source": Key("Files or globs, relative to this directory; a database behind env:VAR is not read yet"),
-    "data.query": Key("SQL over the source", "reading from a query"),
+    "data.source": Key("Files or globs (CSV, Parquet, JSON lines), or one env:VAR with a database URL"),
+    "data.query": Key("SQL whose rows are learnt from: DuckDB's over the files, by their stems, or the database's own"),
     "data.reader.delimiter": Key("Sign between two fields"),
     "data.reader.encoding": Key("Encoding of the files, as Python names it"),
     "data.reader.header": Key("Whether the first line holds the names"),
@@ -338,8 +342,13 @@ KEYS: Final[dict[str, Key]] = {
     "columns.*.type": Key("Type of the column, instead of the one that the data suggest"),
     "columns.*.why": Key("Reason for the departure; it goes into the contract"),
     "columns.*.protected": Key("Whether outcomes are compared over this column's groups", "fairness by group"),
-    "columns.*.pii": Key("What personal data the column holds", _RULES),
-    "derive.*": Key("A feature as an expression over columns", "features from expressions"),
+    "columns.*.pii": Key("What personal data the column holds, instead of what is recognised; `none`: none"),
+    "derive.*": Key(
+        "A feature as an expression over columns, such as `total / max(months, 1)`, computed inside the model: numbers, "
+        "texts, columns (`with blanks` in backticks), + - * / // % **, < <= > >= == !=, in [...], and, or, not, "
+        "a if test else b, min max abs log exp sqrt floor ceil round clip isnull coalesce where days month weekday "
+        "dayofyear hour concat. What is missing stays missing; a division by zero is"
+    ),
     "split.method": Key("How rows are held out; auto decides from the data"),
     "split.holdout": Key("Share of rows that the search never sees"),
     "split.folds": Key("Number of folds within the rest"),
@@ -351,6 +360,7 @@ KEYS: Final[dict[str, Key]] = {
     "search.seed": Key("Seed of every random choice"),
     "search.threads": Key("Threads of training"),
     "search.memory": Key("Memory of training", "limiting the memory of training"),
+    "search.model": Key("An ONNX file of the owner's that is served; nothing is searched then"),
     "search.engine": Key("Where trials run", "trials on a cluster"),
     "objectives.latency_ms_p99": Key("99th percentile of the answer time in milliseconds; 0: none"),
     "objectives.rate_rps": Key("Requests a second that are expected"),
@@ -369,21 +379,22 @@ KEYS: Final[dict[str, Key]] = {
     "gates.fairness_gap": Key("Largest gap between groups", "fairness by group"),
     "gates.floors": Key("Worst value allowed, by metric"),
     "serving.port": Key("Port of the server; 0: any free one"),
-    "serving.workers": Key("Server processes", "several server processes"),
+    "serving.workers": Key("Server processes on the one port; they are started again when they die"),
     "serving.max_rows": Key("Most rows in one request"),
     "serving.max_body": Key("Largest request body"),
     "serving.timeout": Key("Longest time for one request"),
     "serving.concurrency": Key("Most requests at the same time; more are turned away"),
     "serving.strict": Key("Whether a column that the data do not have is refused"),
-    "serving.api_keys": Key("env:VAR with the keys that callers must send", "API keys"),
-    "serving.state": Key("Where counters and captures are kept", _CAPTURE),
-    "serving.replicas.min": Key("Fewest servers", "scaling by load"),
-    "serving.replicas.max": Key("Most servers", "scaling by load"),
-    "serving.replicas.cpu": Key("Load in percent at which a server is added", "scaling by load"),
-    "capture.sample": Key("Share of requests that is kept", _CAPTURE),
-    "capture.columns": Key("What is kept of them", _CAPTURE),
-    "capture.retention": Key("How long they are kept", _CAPTURE),
-    "capture.mask": Key("Whether personal data in them is masked", _CAPTURE),
+    "serving.api_keys": Key("env:VAR with the entries of keys that callers must send; `mlsystem key` makes one"),
+    "serving.online": Key("env:VAR with a Redis URL for the online rows of entities; empty: serving.state has them"),
+    "serving.state": Key("Where requests are kept: sqlite:FILE for one host, env:VAR with a PostgreSQL URL for more"),
+    "serving.replicas.min": Key("Fewest servers of the Kubernetes manifests; 1 and 1: filled from measured numbers"),
+    "serving.replicas.max": Key("Most servers of the Kubernetes manifests; more than one need a shared state"),
+    "serving.replicas.cpu": Key("Load in percent of a server at which another one is added"),
+    "capture.sample": Key("Share of predictions that is kept for monitoring, late outcomes and retraining"),
+    "capture.columns": Key("What is kept of their rows: the features, or none"),
+    "capture.retention": Key("How long they are kept; governance.retention may be shorter"),
+    "capture.mask": Key("Whether personal data in them is masked"),
     "rollout.stages": Key("Steps from the first shadow to full traffic", _ROLLOUT),
     "rollout.alpha": Key("Risk of a false decision", _ROLLOUT),
     "rollout.min_pairs": Key("Fewest paired predictions before a decision", _ROLLOUT),
@@ -394,35 +405,35 @@ KEYS: Final[dict[str, Key]] = {
     "rollout.inconclusive": Key("What follows when the data do not decide", _ROLLOUT),
     "rollout.auto_promote": Key("Whether a challenger is promoted without a person", _ROLLOUT),
     "rollout.auto_rollback": Key("Whether a challenger is rolled back without a person", _ROLLOUT),
-    "monitoring.window": Key("Window over which the data are compared", _MONITOR),
-    "monitoring.min_rows": Key("Fewest rows in a window", _MONITOR),
-    "monitoring.psi": Key("Drift that warns, drift that alerts", _MONITOR),
-    "monitoring.persistence": Key("Alerts in how many of how many windows", _MONITOR),
-    "monitoring.season": Key("Length of a season", _MONITOR),
-    "monitoring.label_delay": Key("Time until outcomes are known", _MONITOR),
-    "monitoring.quality_drop": Key("Loss of quality that alerts", _MONITOR),
-    "monitoring.freshness": Key("Age of the data that alerts", _MONITOR),
-    "monitoring.notify": Key("env:VAR with a webhook", _MONITOR),
+    "monitoring.window": Key("Window over which requests are compared with training"),
+    "monitoring.min_rows": Key("Fewest rows in a window; a window with fewer is joined with the next"),
+    "monitoring.psi": Key("Population stability index, noise taken off, that warns and that alerts"),
+    "monitoring.persistence": Key("Alert when so many of so many windows in a row are bad"),
+    "monitoring.season": Key(
+        "Length of a season: a window is compared with the same part of it; empty: none. Needs data.time"
+    ),
+    "monitoring.label_delay": Key("Time until outcomes should be known"),
+    "monitoring.quality_drop": Key("Loss of quality that alerts, as a share of the value on the holdout"),
+    "monitoring.freshness": Key("Age of the newest data in requests or in the online table that alerts"),
+    "monitoring.notify": Key("env:VAR with the URL that alerts are posted to"),
     "retraining.on": Key("What starts a retraining", _RETRAIN),
     "retraining.window": Key("How far back its rows go", _RETRAIN),
     "retraining.min_labels": Key("Fewest new outcomes", _RETRAIN),
     "retraining.approval": Key("Who lets a retrained model go", _RETRAIN),
     "retraining.cooldown": Key("Shortest time between two retrainings", _RETRAIN),
-    "governance.regime": Key("Rules that the data are under", _RULES),
-    "governance.retention": Key("How long data may be kept", _RULES),
-    "governance.mask": Key("Whether personal data is masked", _RULES),
-    "registry.url": Key("Directory of the registry; object stores are not built yet"),
+    "governance.regime": Key("Rules that the data are under: their identifiers are no features, their gates decide"),
+    "governance.retention": Key("How long captured requests may be kept, whatever capture.retention says"),
+    "governance.mask": Key("Whether personal data is blank in what is stored; a regime masks always"),
+    "registry.url": Key("Registry: a directory, or s3://bucket/prefix with credentials from the AWS_* variables"),
     "registry.keep": Key("Packages that are kept"),
-    "export.kserve": Key("Whether manifests for KServe are written", "exports"),
-    "export.mlflow": Key("Whether an MLflow model is written", "exports"),
+    "export.kserve": Key("Whether a manifest for KServe is written"),
+    "export.mlflow": Key("Whether `package` writes an MLflow model, or logs it to the server at MLFLOW_TRACKING_URI"),
 }
 """Every key of system.toml, `*` standing for a name that the owner chooses. The one list of what takes effect."""
 
 _VALUES_WITHOUT_EFFECT: Final[tuple[tuple[str, Callable[[Spec], bool], str], ...]] = (
     ("task.kind", lambda spec: spec.task.kind == "forecast", "forecasting; a regression with data.time works"),
     ("task.metric", lambda spec: spec.task.metric == "mase", "forecasting; mae works"),
-    ("data.source", lambda spec: any(s.startswith("env:") for s in spec.data.source), "reading from a database"),
-    ("registry.url", lambda spec: "://" in spec.registry.url, "registries in an object store; a directory works"),
 )
 """Single values without effect of keys that otherwise have one."""
 
@@ -453,6 +464,27 @@ def read_spec(root: Path) -> Spec:
     spec, problems = examine(read_toml(root / SPEC_FILE))
     if problems or spec is None:
         raise _refusal(problems)
+    return spec
+
+
+def parse_spec(content: bytes, name: str) -> Spec:
+    """Return the checked spec that a file's bytes hold, as one that was stored with a model; SpecError names `name`."""
+    try:
+        spec, problems = examine(tomllib.loads(content.decode("utf-8-sig")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SpecError("bad_spec", f"{name} cannot be read: {error}") from error
+    if problems or spec is None:
+        raise _refusal(problems)
+    return spec
+
+
+def placed(spec: Spec, environ: Mapping[str, str]) -> Spec:
+    """Return the spec with state and registry where the environment says: an image serves in more than one place."""
+    state, url = environ.get(STATE_VARIABLE), environ.get(REGISTRY_VARIABLE)
+    if state:
+        spec = msgspec.structs.replace(spec, serving=msgspec.structs.replace(spec.serving, state=state))
+    if url:
+        spec = msgspec.structs.replace(spec, registry=msgspec.structs.replace(spec.registry, url=url))
     return spec
 
 
@@ -574,20 +606,79 @@ def _value_problems(value: object, hint: Any, key: str) -> Iterator[Problem]:
 
 def _contradictions(spec: Spec) -> Iterator[Problem]:
     """Name values that are fine alone and wrong together."""
+    yield from _task_problems(spec)
+    yield from _data_problems(spec)
+    yield from _derive_problems(spec)
+    yield from _monitoring_problems(spec)
+    yield from _serving_problems(spec)
+
+
+def _task_problems(spec: Spec) -> Iterator[Problem]:
     if spec.task.metric not in _METRICS[spec.task.kind]:
         allowed = ", ".join(_METRICS[spec.task.kind])
         message = f"task.metric {spec.task.metric!r} does not fit task.kind {spec.task.kind!r}; use one of {allowed}"
         yield Problem("bad_value", "task.metric", message)
     if spec.task.positive and spec.task.kind != "binary":
         yield Problem("bad_value", "task.positive", "task.positive belongs to task.kind 'binary' alone; remove it")
+
+
+def _data_problems(spec: Spec) -> Iterator[Problem]:
     if spec.split.method == "time" and not spec.data.time:
         yield Problem("bad_value", "split.method", "split.method 'time' needs data.time, the column to split by")
     if spec.split.method == "group" and not spec.data.entity:
         yield Problem("bad_value", "split.method", "split.method 'group' needs data.entity, the column to group by")
+    databases = [source for source in spec.data.source if source.startswith("env:")]
+    if databases and len(spec.data.source) > 1:
+        message = f"data.source names {databases[0]} beside others; it is either files or one database"
+        yield Problem("bad_value", "data.source", message)
+    if databases and not spec.data.query.strip():
+        message = f"data.source {databases[0]} is a database: say in data.query which rows, as a SELECT"
+        yield Problem("bad_value", "data.query", message)
     special = {"data.time": spec.data.time, "data.entity": spec.data.entity, "data.label_time": spec.data.label_time}
     for key, column in special.items():
         if column == spec.task.target:
             yield Problem("bad_value", key, f"{key} names the target {column!r}; it must be another column")
+
+
+def _derive_problems(spec: Spec) -> Iterator[Problem]:
+    for name, source in spec.derive.items():
+        try:
+            parse(source)
+        except BadExpression as error:
+            yield Problem("bad_value", f"derive.{name}", f"derive.{name}: {error}")
+
+
+def _monitoring_problems(spec: Spec) -> Iterator[Problem]:
+    if spec.monitoring.season and not spec.data.time:
+        message = "monitoring.season needs data.time, the column of dates that tells which part of it a row is from"
+        yield Problem("bad_value", "monitoring.season", message)
+    if spec.monitoring.notify and not spec.monitoring.notify.startswith("env:"):
+        message = "monitoring.notify must be env:VAR, a variable with the URL: the URL itself is a secret"
+        yield Problem("bad_value", "monitoring.notify", message)
+
+
+def _serving_problems(spec: Spec) -> Iterator[Problem]:
+    if spec.serving.online and not spec.serving.online.startswith("env:"):
+        message = "serving.online must be env:VAR, a variable with a Redis URL: the URL itself is a secret"
+        yield Problem("bad_value", "serving.online", message)
+    if not spec.serving.state.startswith(("sqlite:", "env:")):
+        message = "serving.state must be sqlite:FILE or env:VAR, a variable with a PostgreSQL URL: the URL is a secret"
+        yield Problem("bad_value", "serving.state", message)
+    yield from _replica_problems(spec.serving)
+
+
+def _replica_problems(serving: Serving) -> Iterator[Problem]:
+    """Refuse servers that cannot share their state: SQLite is a file of one host."""
+    replicas = serving.replicas
+    if replicas.min > replicas.max:
+        message = f"serving.replicas.min = {replicas.min} is more than serving.replicas.max = {replicas.max}"
+        yield Problem("bad_value", "serving.replicas.min", message)
+    if replicas.max > 1 and serving.state.startswith("sqlite:"):
+        message = (
+            f"serving.replicas.max = {replicas.max} needs a state that servers can share: "
+            'set serving.state = "env:VAR", VAR holding a PostgreSQL URL, or one replica'
+        )
+        yield Problem("bad_value", "serving.replicas.max", message)
 
 
 def _without_effect(spec: Spec) -> Iterator[Problem]:

@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
@@ -22,9 +23,10 @@ import msgspec
 from mlsystem import __version__
 from mlsystem.errors import StageMissing
 from mlsystem.output import Reporter
-from mlsystem.spec import Spec, read_spec
+from mlsystem.spec import Spec, placed, read_spec
 
 RESULT = "result.json"
+RUN = "run.json"
 _LOCK = "requirements/train.lock"
 
 
@@ -38,8 +40,11 @@ class Workspace:
 
     @classmethod
     def open(cls, root: Path, reporter: Reporter | None = None) -> Workspace:
-        """Read and check `root/system.toml`; SpecError names everything that is wrong with it."""
-        return cls(root.resolve(), read_spec(root), reporter or Reporter("text"))
+        """Read and check `root/system.toml`; SpecError names everything that is wrong with it.
+
+        State and registry are those of the environment where it names them.
+        """
+        return cls(root.resolve(), placed(read_spec(root), os.environ), reporter or Reporter("text"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,13 @@ class Stage:
         return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()[:32]
 
 
+class Run(msgspec.Struct, frozen=True):
+    """When a stage was run."""
+
+    started: datetime
+    ended: datetime
+
+
 def stage_dir(workspace: Workspace, name: str, digest: str) -> Path:
     """Return where the output of a stage is, or will be."""
     return workspace.root / "work" / name / digest
@@ -81,8 +93,10 @@ def run_stage(workspace: Workspace, stage: Stage, fn: Callable[[Path], Mapping[s
         if not final.is_dir():
             _sweep(final.parent)
             with scratch_beside(final) as scratch:
+                started = datetime.now(UTC)
                 result = {"digest": digest, **fn(scratch)}
-                (scratch / RESULT).write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+                (scratch / RESULT).write_bytes(_readable(result))
+                (scratch / RUN).write_bytes(_readable(Run(started, datetime.now(UTC))))
                 publish(scratch, final)
         else:
             workspace.reporter.progress(stage.name, 1.0, f"already done ({digest[:12]})")
@@ -98,6 +112,18 @@ def read_result(workspace: Workspace, name: str, digest: str) -> dict[str, objec
         raise StageMissing(
             "stage_missing", f"there is no finished {name} for this spec and data; run `python -m mlsystem {name}`"
         ) from None
+
+
+def read_run(workspace: Workspace, name: str, digest: str) -> Run:
+    """Return when a finished stage was run, not when its result was last used; StageMissing if it was not."""
+    path = stage_dir(workspace, name, digest) / RUN
+    if not path.is_file():
+        raise StageMissing("stage_missing", f"there is no finished {name}; run `python -m mlsystem {name}`")
+    return msgspec.json.decode(path.read_bytes(), type=Run)
+
+
+def _readable(content: object) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
 
 
 def publish(scratch: Path, final: Path) -> None:

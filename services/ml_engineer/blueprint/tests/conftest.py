@@ -40,9 +40,11 @@ def registry(workspace: Workspace) -> Registry:
     from mlsystem.registry import Registry
 
     url = workspace.spec.registry.url
-    if not (workspace.root / url / "history").is_dir():
+    there = "://" in url or (workspace.root / url).is_dir()  # to look for a directory must not make it
+    found = Registry.open(url, workspace.root) if there else None
+    if found is None or not found.numbers():
         pytest.skip(f"no registry at {url!r}: fetch it, or run `python -m mlsystem package` to make a version")
-    return Registry.open(url, workspace.root)
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -74,9 +76,11 @@ def reference(files: dict[str, bytes]) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def server(workspace: Workspace, version: Entry) -> Iterator[Listening]:
-    """The real server, on a free port, answering with the version under test."""
+def server(workspace: Workspace, version: Entry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listening]:
+    """The real server, on a free port, answering with the version under test; what it keeps is gone at the end."""
     from mlsystem.serving.process import serving
+    from mlsystem.spec import STATE_VARIABLE
 
-    with serving(workspace.root, "--version", str(version.version)) as listening:
+    state = f"sqlite:{tmp_path_factory.mktemp('state') / 'serving.db'}"
+    with serving(workspace.root, "--version", str(version.version), environment={STATE_VARIABLE: state}) as listening:
         yield listening

@@ -20,7 +20,7 @@ def ask(server: Listening, method: str, path: str, body: bytes | None = None) ->
     """Send a request and return status and JSON of the answer."""
     connection = http.client.HTTPConnection(server.host, server.port, timeout=30)
     try:
-        connection.request(method, path, body, {"Content-Type": "application/json"})
+        connection.request(method, path, body, {"Content-Type": "application/json", **server.headers})
         answer = connection.getresponse()
         return answer.status, json.load(answer)
     finally:

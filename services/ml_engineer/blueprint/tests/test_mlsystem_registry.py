@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,22 +9,31 @@ import pytest
 
 if TYPE_CHECKING:
     from mlsystem.registry import Entry, Registry
-    from mlsystem.stages import Workspace
 
 
 @pytest.fixture
-def copy(workspace: Workspace, registry: Registry, tmp_path: Path) -> Registry:
+def copy(registry: Registry, tmp_path: Path) -> Registry:
     """A copy of the registry that may be changed."""
     from mlsystem.registry import Registry as Copied
 
-    assert registry.verify() == []
-    shutil.copytree(workspace.root / workspace.spec.registry.url, tmp_path / "registry")
-    return Copied.open("registry", tmp_path)
+    assert wrong(registry) == []
+    copied = Copied.open("registry", tmp_path)
+    for folder in ("history", "blobs"):
+        for path, _ in registry.objects.paths(folder):
+            copied.objects.replace(path, registry.objects.read(path) or b"")
+    return copied
+
+
+def wrong(registry: Registry) -> list[str]:
+    """Return what is wrong with history and files; derived files can be made anew any time."""
+    from mlsystem.registry.care import verify
+
+    return [finding.message for finding in verify(registry)[1] if not finding.fault.value.startswith("derived")]
 
 
 def test_the_history_and_every_file_verify(registry: Registry) -> None:
     """No entry was changed, none is missing, every kept package is what was registered."""
-    assert registry.verify() == []
+    assert wrong(registry) == []
 
 
 def test_the_active_version_may_be_served(registry: Registry) -> None:
@@ -44,5 +52,5 @@ def test_a_promotion_can_be_taken_back(copy: Registry, version: Entry, files: di
     new, created = copy.register(files, f"{version.digest}-again", note, keep=1000)
     assert (created, copy.promote(new, note).previous) == (True, before)
     assert copy.rollback(None, note).version == before
-    assert (copy.ledger().active, copy.verify()) == (before, [])
+    assert (copy.ledger().active, wrong(copy)) == (before, [])
     assert [entry.event.value for entry in copy.entries()][-3:] == ["registered", "promoted", "rolled-back"]

@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from mlsystem.compile.derive import emit_derived
 from mlsystem.compile.graph import DOUBLE, FLOAT, INT64, ML, Graph
 from mlsystem.features.encoders import Curve, Features
 
@@ -33,13 +34,14 @@ class Matrices:
 
 def emit_features(graph: Graph, features: Features) -> Matrices:
     """Add the nodes that turn the boundary tensors into the two matrices."""
-    position = _emit_positions(graph, features) if features.levels else None
+    numbers, strings = emit_derived(graph, features.derivation)
+    position = _emit_positions(graph, features, strings) if features.levels else None
     tree: list[str] = []
     dense: list[str] = []
     codes = None
     if features.curves:
-        tree.append(graph.cast(graph.cast("numbers", FLOAT), DOUBLE))
-        dense += _emit_numbers(graph, features.curves)
+        tree.append(graph.cast(graph.cast(numbers, FLOAT), DOUBLE))
+        dense += _emit_numbers(graph, features.curves, numbers)
     if position is not None:
         tree.append(graph.node("Gather", graph.constant(_code_table(features), np.float64), position))
         dense.append(_emit_hot(graph, features, position))
@@ -51,7 +53,7 @@ def emit_features(graph: Graph, features: Features) -> Matrices:
 
 def feature_model(features: Features, *wanted: Matrix) -> bytes:
     """Return a graph of the encoders alone with the outputs that are wanted; `codes` are positions in the table."""
-    graph = Graph(len(features.curves), len(features.levels))
+    graph = Graph(*features.boundary)
     names = emit_features(graph, features)
     outputs: dict[Matrix, tuple[str, int, int | str]] = {
         "tree": (names.tree, DOUBLE, "F"),
@@ -68,10 +70,10 @@ def offsets(features: Features) -> list[int]:
     return [1 + sum(sizes[:column]) for column in range(len(sizes))]
 
 
-def _emit_positions(graph: Graph, features: Features) -> str:
+def _emit_positions(graph: Graph, features: Features, strings: str) -> str:
     prefixes = [f"{column}{SEPARATOR}" for column in range(len(features.levels))]
     keys = [prefix + name for prefix, levels in zip(prefixes, features.levels, strict=True) for name in levels.names]
-    keyed = graph.node("StringConcat", graph.texts(prefixes, (1, len(prefixes))), "strings")
+    keyed = graph.node("StringConcat", graph.texts(prefixes, (1, len(prefixes))), strings)
     rows = list(range(1, len(keys) + 1))
     return graph.node("LabelEncoder", keyed, domain=ML, keys_strings=keys, values_int64s=rows, default_int64=UNSEEN)
 
@@ -100,10 +102,10 @@ def _emit_hot(graph: Graph, features: Features, position: str) -> str:
     return graph.cast(graph.node("Equal", spread, graph.constant([rows], np.int64)), DOUBLE)
 
 
-def _emit_numbers(graph: Graph, curves: tuple[Curve, ...]) -> list[str]:
-    missing = graph.node("IsNaN", "numbers")
+def _emit_numbers(graph: Graph, curves: tuple[Curve, ...], numbers: str) -> list[str]:
+    missing = graph.node("IsNaN", numbers)
     centres = graph.constant([[curve.centre for curve in curves]], np.float64)
-    known = graph.node("Where", missing, centres, "numbers")
+    known = graph.node("Where", missing, centres, numbers)
     out = [_emit_curves(graph, curves, known)]
     flagged = [column for column, curve in enumerate(curves) if curve.flag]
     if flagged:

@@ -77,7 +77,7 @@ def link(kind: Kind, margins: Floats) -> Floats:
 
 def compile_model(model: Model) -> bytes:
     """Return the ONNX file: inputs `numbers`, `strings`; outputs `raw` and `probabilities` or `value`."""
-    graph = Graph(len(model.features.curves), len(model.features.levels))
+    graph = Graph(*model.features.boundary)
     matrices = emit_features(graph, model.features)
     total = ""
     for item in model.members:

@@ -100,8 +100,11 @@ def _around_splits(model: Model, real: Rows, generator: np.random.Generator) -> 
 
 
 def _points(model: Model, columns: int) -> list[tuple[int, float]]:
-    """Return (number column, value) wherever a tree splits or a curve bends, with the values next to it."""
-    bends = [(column, knot) for column, curve in enumerate(model.features.curves) for knot in curve.knots]
+    """Return (number column, value) wherever a tree splits or a curve bends, with the values next to it.
+
+    Of the boundary's columns: what is derived cannot be set.
+    """
+    bends = [(column, knot) for column, curve in enumerate(model.features.curves[:columns]) for knot in curve.knots]
     for item in model.members:
         member: MemberPort = item.member
         bends += [(column, value) for column, values in member.splits().items() if column < columns for value in values]

@@ -42,6 +42,7 @@ class Session:
         options.inter_op_num_threads = 1
         self._session: Any = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self._inputs = {item.name for item in self._session.get_inputs()}
+        self.outputs: tuple[str, ...] = tuple(item.name for item in self._session.get_outputs())
 
     def run(self, rows: Rows, *outputs: str) -> list[np.ndarray]:
         """Return the named outputs for all rows, run in batches."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
@@ -38,6 +38,15 @@ _SOME: Final = 0.01  # share of rows from which equal ones are more than chance
 _FEWEST_TO_JUDGE: Final = 20
 
 
+@dataclass(frozen=True, slots=True)
+class Personal:
+    """What personal data a column holds."""
+
+    kind: str
+    """As the contract names it."""
+    words: str
+
+
 @dataclass(frozen=True)
 class Audit:
     """All that the rules look at: the rows that have a target, what was scanned, and the roles given so far."""
@@ -47,6 +56,8 @@ class Audit:
     target: Target
     spec: Spec
     roles: Mapping[str, RoleOf]
+    personal: Mapping[str, Personal] = field(default_factory=dict[str, Personal])
+    """The columns of personal data."""
 
     @cached_property
     def features(self) -> tuple[Scan, ...]:

@@ -6,19 +6,23 @@ source for a spec and leaves `work/validate/<digest>/` with result.json, schema.
 
 from __future__ import annotations
 
+import hashlib
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import msgspec
 import numpy as np
 
-from mlsystem.data import snapshot
+from mlsystem.data import joins, origin, snapshot
 from mlsystem.data.contract import Contract, make_contract
+from mlsystem.data.database import is_database
 from mlsystem.data.dataset import SIDES, SPLIT_FILE
+from mlsystem.data.findings import Finding
 from mlsystem.data.profile import profile_source
-from mlsystem.data.reader import Rows, read_rows, told
-from mlsystem.data.source import digest_of, find_files
+from mlsystem.data.reader import Rows, read_files, told
 from mlsystem.errors import DataError
+from mlsystem.hooks import read_hooks
 from mlsystem.output import Reporter
 from mlsystem.schema import encode_schema
 from mlsystem.stages import Stage, Workspace, run_stage, stage_dir
@@ -27,6 +31,7 @@ _KEYS = (
     "task.kind",
     "task.target",
     "task.positive",
+    "data.query",
     "data.reader",
     "data.time",
     "data.label_time",
@@ -37,18 +42,28 @@ _KEYS = (
     "split.holdout",
     "split.gap",
     "search.seed",
+    "derive",
+    "governance.regime",
+    "governance.mask",
 )
-"""What the outcome of `validate` depends on, besides the bytes of the source."""
+"""What the outcome of `validate` depends on, besides the bytes of the source and of hooks.py."""
 
 
 def profile(root: Path, options: Namespace, reporter: Reporter) -> dict[str, object]:
     """Command `profile`: return what the files hold and what could be predicted; DataError if they are of no use."""
     with told():
-        return profile_source(options.data, root, options.target, reporter)
+        found = profile_source(options.data, root, options.target, reporter)
+    if getattr(options, "model", None) is None:
+        return found
+    from mlsystem.compile.own import takes
+
+    names = [str(column["name"]) for column in cast("list[dict[str, object]]", found["columns"])]
+    return {**found, "model": {"takes": takes(options.model.read_bytes(), options.model.name, names)}}
 
 
 def validate(workspace: Workspace, _options: Namespace | None = None) -> dict[str, object]:
     """Command `validate`: return the stage's result, running it if need be, and write schema.json to the system."""
+    origin.refresh(workspace.spec.data, workspace.root)
     stage = validate_stage(workspace)
     result = run_stage(workspace, stage, lambda out: _validate(workspace, stage.inputs, out))
     folder = stage_dir(workspace, "validate", str(result["digest"]))
@@ -58,26 +73,35 @@ def validate(workspace: Workspace, _options: Namespace | None = None) -> dict[st
 
 def validate_stage(workspace: Workspace) -> Stage:
     """Return the stage for the source as it is now: its digest changes with the bytes and with what the spec says."""
-    digest = digest_of(find_files(workspace.spec.data.source, workspace.root))
-    return Stage("validate", _KEYS, (digest,))
+    hooks = read_hooks(workspace.root)
+    own = () if hooks is None else (hashlib.sha256(hooks).hexdigest(),)
+    return Stage("validate", _KEYS, (origin.fingerprint(workspace.spec.data, workspace.root), *own))
 
 
 def _validate(workspace: Workspace, inputs: tuple[str, ...], out: Path) -> dict[str, object]:
     spec, reporter = workspace.spec, workspace.reporter
     reporter.progress("validate", 0.0, f"reading {', '.join(spec.data.source)}")
-    with told(), read_rows(spec.data.source, workspace.root, spec.data.reader, threads=spec.search.threads) as rows:
-        if (rows.digest,) != inputs:
+    late = list(joins.unchecked(spec)) if is_database(spec.data.source) else list[Finding]()
+    found = origin.resolve(spec.data, workspace.root, lambda views: late.extend(joins.late(views, spec)))
+    with told(), read_files(found.paths, spec.data.reader, threads=spec.search.threads) as rows:
+        if rows.digest != found.digest or origin.fingerprint(spec.data, workspace.root) != inputs[0]:
             raise DataError(
                 "source_changed", "the source changed while it was read; run again when nobody writes to it"
             )
         raw = rows.count
         reporter.progress("validate", 0.3, f"{raw:,} rows, {len(rows.names)} columns; looking at every value")
-        contract = make_contract(rows, spec)
+        contract = make_contract(rows, spec, read_hooks(workspace.root), late)
         reporter.progress("validate", 0.9, f"{len(contract.findings)} findings")
-        kept = snapshot.keep(rows.files, rows.digest, workspace.root) if spec.data.snapshot == "copy" else None
+        kept = spec.data.snapshot == "copy"
+        if kept:
+            snapshot.keep(found, workspace.root)
         np.save(out / SPLIT_FILE, _sides(contract, rows.count), allow_pickle=False)
         (out / "schema.json").write_bytes(encode_schema(contract.schema))
-        return _result(contract, rows, raw, str(kept.relative_to(workspace.root)) if kept else "")
+        return {
+            **_result(contract, rows),
+            "snapshot": msgspec.to_builtins(snapshot.describe(found, raw, kept=kept)),
+            "source": msgspec.to_builtins(origin.inputs_of(spec.data, workspace.root)),
+        }
 
 
 def _sides(contract: Contract, rows: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -87,7 +111,7 @@ def _sides(contract: Contract, rows: int) -> np.ndarray[Any, np.dtype[np.uint8]]
     return sides
 
 
-def _result(contract: Contract, rows: Rows, raw: int, path: str) -> dict[str, object]:
+def _result(contract: Contract, rows: Rows) -> dict[str, object]:
     parted = contract.split
     return {
         "rows": rows.count,
@@ -100,7 +124,6 @@ def _result(contract: Contract, rows: Rows, raw: int, path: str) -> dict[str, ob
             "holdout": len(parted.holdout),
             "why": parted.why,
         },
-        "snapshot": {"digest": rows.digest, "rows": raw, "path": path},
     }
 
 

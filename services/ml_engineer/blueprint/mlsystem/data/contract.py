@@ -6,8 +6,7 @@ same contract, which is why `load` can make it again. Leaves the single decision
 
 from __future__ import annotations
 
-import collections
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, cast
 
@@ -16,14 +15,16 @@ import numpy as np
 
 from mlsystem.boundary import Boundary, Numbers, Strings, category_column, moment_column, number_column
 from mlsystem.data import audit, split
+from mlsystem.data.derived import with_made
 from mlsystem.data.findings import Finding, RoleOf, apply
 from mlsystem.data.leaks import leaks
-from mlsystem.data.privacy import personal_data
+from mlsystem.data.measured import by_name, measured
+from mlsystem.data.privacy import Masked, personal_columns, personal_data
 from mlsystem.data.reader import Rows
 from mlsystem.data.scan import Scan, null_list, scan_column
 from mlsystem.data.target import read_target, require_column
 from mlsystem.errors import DataError
-from mlsystem.schema import MAX_LEVELS, Column, Reader, Role, Schema, Table, TaskSchema
+from mlsystem.schema import Column, Reader, Role, Schema, Table, TaskSchema
 from mlsystem.spec import Spec, seconds
 
 Rules = tuple[Callable[[audit.Audit], Iterator[Finding]], ...]
@@ -57,22 +58,25 @@ class Contract:
     split: split.Split
 
 
-def make_contract(rows: Rows, spec: Spec) -> Contract:
+def make_contract(
+    rows: Rows, spec: Spec, hooks: bytes | None = None, late: Sequence[Finding] = ()
+) -> Contract:
     """Decide types, target, roles and split of a source; DataError if it cannot be used for this task.
 
-    Rows without a target are left out of `rows`.
+    Rows without a target are left out of `rows`. `late` is what was found while the rows were joined.
     """
     _require_named(rows, spec)
     target = read_target(rows, scan_column(rows, spec.task.target, spec.data.reader), spec)
     scans = {name: _scan(rows, name, spec) for name in rows.names}
     audited = audit.Audit(rows, scans, target, spec, _roles(rows, spec, scans))
-    findings, roles = apply(_found(_COLUMN_RULES, audited), audited.roles)
+    audited = replace(audited, personal=personal_columns(audited))
+    findings, roles = apply([*late, *_found(_COLUMN_RULES, audited)], audited.roles)
     findings = (*findings, *_found(_ROW_RULES, replace(audited, roles=roles)))
     findings, roles, order, method = _order(audited, findings, roles)
     parted = _split(order, method, spec)
     _require_features(roles)
     _require_weight(audited, roles)
-    return Contract(_schema(audited, roles), findings, parted)
+    return Contract(with_made(audited, _schema(audited, roles), hooks), findings, parted)
 
 
 def _found(rules: Rules, audited: audit.Audit) -> list[Finding]:
@@ -137,7 +141,8 @@ def _order(
     time = spec.data.time or (_time_column(audited, roles) if auto else "")
     entity = spec.data.entity or (audit.entity_column(audited) if auto and not time else "")
     if time and not spec.data.time:
-        after[time] = RoleOf("time", "its dates put the rows in order; only its calendar parts are features")
+        used = "no part of them is a feature" if time in audited.personal else "only its calendar parts are features"
+        after[time] = RoleOf("time", f"its dates put the rows in order; {used}")
     if entity and not spec.data.entity:
         text = (
             f"{entity!r} names whom several rows are about: it is no feature, and all rows of one stay on one side of "
@@ -153,7 +158,11 @@ def _order(
 
 def _time_column(audited: audit.Audit, roles: Mapping[str, RoleOf]) -> str:
     """Return the one date column that orders the rows: sorted in the file, or another moment in nearly every row."""
-    dated = [scan for scan in audited.features if scan.moment and roles[scan.name].role == "feature"]
+    dated = [
+        scan
+        for scan in audited.features
+        if scan.moment and (roles[scan.name].role == "feature" or _dates(audited, scan))
+    ]
     dated = [scan for scan in dated if not any(word in scan.name.lower() for word in _BIRTH) and scan.missing == 0]
     if len(dated) != 1:
         return ""
@@ -162,6 +171,11 @@ def _time_column(audited: audit.Audit, roles: Mapping[str, RoleOf]) -> str:
     moves = bool((steps > 0).any() or (steps < 0).any())
     in_order = moves and bool((steps >= 0).all() or (steps <= 0).all())
     return dated[0].name if in_order or len(np.unique(moments)) >= _UNIQUE_MOMENTS * len(moments) else ""
+
+
+def _dates(audited: audit.Audit, scan: Scan) -> bool:
+    """Whether a column is no feature for being dates of people, which may still put the rows in order."""
+    return scan.name in audited.personal and audited.personal[scan.name].kind == "date"
 
 
 def _moments(audited: audit.Audit, name: str) -> Numbers:
@@ -199,13 +213,13 @@ def _schema(audited: audit.Audit, roles: Mapping[str, RoleOf]) -> Schema:
     """Build the contract: encode the rows with a bare one, then fill in what the values show."""
     bare = Schema(
         task=audited.target.task,
-        columns=tuple(_column(scan, roles[scan.name]) for scan in audited.scans.values()),
+        columns=tuple(_column(scan, roles[scan.name], _pii(audited, scan, roles)) for scan in audited.scans.values()),
         reader=_reader(audited),
     )
     boundary = Boundary.from_schema(bare)
-    encoded = boundary.table(Table(audited.rows.columns(), audited.rows.count))
-    strings = {name: encoded.strings[:, i] for i, name in enumerate(boundary.strings)}
-    numbers = {name: encoded.numbers[:, i] for i, name in enumerate(boundary.numbers)}
+    described = {column.name: column for column in bare.columns}
+    encoded = boundary.table(Table(Masked(audited.rows.columns(), described, audited.spec), audited.rows.count))
+    strings, numbers = by_name(boundary, encoded)
     columns = tuple(_measured(column, bare.task, strings, numbers) for column in bare.columns)
     return msgspec.structs.replace(bare, columns=columns)
 
@@ -216,23 +230,7 @@ def _measured(
     """Return the column with what its encoded values show: levels, or the smallest and the largest."""
     if column.role == "target":
         return msgspec.structs.replace(column, levels=task.labels, distinct=len(task.labels) or column.distinct)
-    if column.name in strings:
-        counted = collections.Counter(cast("list[str]", strings[column.name].tolist()))
-        blank = counted.pop("", 0)
-        levels = [level for level, _ in sorted(counted.items(), key=lambda item: (-item[1], item[0]))[:MAX_LEVELS]]
-        share = _share(blank, len(strings[column.name]))
-        return msgspec.structs.replace(column, levels=tuple(levels), distinct=len(counted), missing=share)
-    if column.name in numbers:
-        values = numbers[column.name]
-        known = values[~np.isnan(values)]
-        bounds = (float(known.min()), float(known.max())) if len(known) else (None, None)
-        share = _share(len(values) - len(known), len(values))
-        return msgspec.structs.replace(column, low=bounds[0], high=bounds[1], missing=share)
-    return column
-
-
-def _share(part: int, whole: int) -> float:
-    return round(part / whole, 6)
+    return measured(column, strings, numbers)
 
 
 def _reader(audited: audit.Audit) -> Reader:
@@ -250,7 +248,16 @@ def _reader(audited: audit.Audit) -> Reader:
     )
 
 
-def _column(scan: Scan, role: RoleOf) -> Column:
+def _pii(audited: audit.Audit, scan: Scan, roles: Mapping[str, RoleOf]) -> str:
+    """Return what personal data a column holds; under a regime whatever names a row or an entity is some."""
+    personal = audited.personal.get(scan.name)
+    if personal:
+        return personal.kind
+    names_somebody = audited.spec.governance.regime and roles[scan.name].role in {"id", "entity"}
+    return "unique_id" if names_somebody else ""
+
+
+def _column(scan: Scan, role: RoleOf, pii: str) -> Column:
     return Column(
         name=scan.name,
         type=scan.type,
@@ -261,4 +268,5 @@ def _column(scan: Scan, role: RoleOf) -> Column:
         distinct=scan.texts.distinct,
         format=scan.format,
         decimal=cast("Literal['.', ',']", scan.decimal),
+        pii=pii,
     )

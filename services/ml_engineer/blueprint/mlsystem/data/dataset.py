@@ -6,7 +6,6 @@ Owns loading what `validate` decided: the same contract, the same rows, the same
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,9 +15,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from mlsystem.boundary import Boundary, Encoded, Numbers, Strings, category_column, moment_column, number_column
+from mlsystem.boundary import Encoded, Numbers, Strings, category_column, moment_column, number_column
 from mlsystem.data import snapshot, split
-from mlsystem.data.reader import Rows, read_rows
+from mlsystem.data.derived import require_hooked
+from mlsystem.data.privacy import Masked
+from mlsystem.data.reader import Rows, read_files
+from mlsystem.hooked import boundary_of
+from mlsystem.hooks import read_hooks
 from mlsystem.schema import Column, Role, Schema, Table, read_schema
 from mlsystem.spec import seconds
 from mlsystem.stages import Workspace, read_result, stage_dir
@@ -91,15 +94,16 @@ def load(workspace: Workspace, digest: str) -> Dataset:
     result = read_result(workspace, "validate", digest)
     folder, spec = stage_dir(workspace, "validate", digest), workspace.spec
     schema = read_schema(folder / "schema.json")
-    paths = snapshot.locate(spec, cast("dict[str, str]", result["snapshot"])["digest"], workspace.root)
-    rows = read_rows(paths, workspace.root, spec.data.reader, threads=spec.search.threads)
+    paths = snapshot.locate(spec.data, snapshot.record_of(result).digest, workspace.root)
+    rows = read_files(paths, spec.data.reader, threads=spec.search.threads)
     target = _target(rows, schema)
     sides = np.load(folder / SPLIT_FILE, allow_pickle=False)
     findings = tuple(cast("list[dict[str, Any]]", result["findings"]))
-    table = Table(_Columns(rows, _masked(findings)), rows.count)
+    described = {column.name: column for column in schema.columns}
+    table = Table(Masked(rows.columns(), described, spec), rows.count)
     return Dataset(
         table=table,
-        encoded=Boundary.from_schema(schema).table(table),
+        encoded=require_hooked(boundary_of(schema, read_hooks(workspace.root)).table(table)),
         target=target,
         weight=_numbers(rows, schema, "weight"),
         time=_time(rows, schema),
@@ -115,26 +119,6 @@ def load(workspace: Workspace, digest: str) -> Dataset:
         log=workspace.root / "work" / HOLDOUT_LOG,
         digest=digest,
     )
-
-
-class _Columns(Mapping[str, Strings]):
-    """The columns of a source, read when they are asked for; those with personal data are blank."""
-
-    def __init__(self, rows: Rows, masked: frozenset[str]) -> None:
-        self._columns, self._masked, self._count = rows.columns(), masked, rows.count
-
-    def __getitem__(self, name: str) -> Strings:
-        return np.full(self._count, "", dtype=object) if name in self._masked else self._columns[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._columns)
-
-    def __len__(self) -> int:
-        return len(self._columns)
-
-
-def _masked(findings: tuple[dict[str, Any], ...]) -> frozenset[str]:
-    return frozenset(name for finding in findings if finding["action"] == "masked" for name in finding["columns"])
 
 
 def _target(rows: Rows, schema: Schema) -> npt.NDArray[Any]:

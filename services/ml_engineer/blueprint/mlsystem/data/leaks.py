@@ -44,7 +44,7 @@ def _sums(audited: Audit) -> Iterator[Finding]:
     columns = {scan.name: audited.numbers(scan.name) for scan in scans[:_MOST_COLUMNS]}
     target = audited.target.values.astype(np.float64)
     name = audited.target.task.target
-    scaled = [column for column, values in columns.items() if _is_scale(target, values)]
+    scaled = [column for column, values in columns.items() if is_scale(target, values)]
     for column in scaled:
         text = f"{column!r} is {name!r} on another scale: it is known only together with it, and is left out."
         yield Finding("leak_sum", (column,), "dropped", text, "leak")
@@ -56,7 +56,7 @@ def _sums(audited: Audit) -> Iterator[Finding]:
         yield Finding("leak_sum", tuple(signs), "dropped", text + "are left out.", "leak")
 
 
-def _is_scale(target: Numbers, values: Numbers) -> bool:
+def is_scale(target: Numbers, values: Numbers) -> bool:
     """Whether target = a * values + b; two values fit any line, so they do not count."""
     both = ~np.isnan(values)
     if both.mean() < 0.5 or len(np.unique(values[both][:_SAMPLE])) < 3:

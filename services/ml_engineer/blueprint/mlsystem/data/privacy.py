@@ -1,93 +1,122 @@
-"""Personal data, recognised by a column's name, its patterns and its check digits.
+"""Personal data in a source: which columns hold it, what becomes of them, and which single values are stray.
 
-Owns which kinds are looked for and that such a column is masked: no feature, and none of its values in a contract, a
-profile or a stored row. Leaves rules for regulated data to people.
+Owns the judgement over whole columns with what the spec says about them, and that such a column is masked: no feature,
+and none of its values in a contract, a profile or a stored row. Leaves recognising to `governance`, and gates to the
+evaluation.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Final
 
-from mlsystem.data.audit import Audit
+import numpy as np
+
+from mlsystem.boundary import Strings
+from mlsystem.data.audit import Audit, Personal
 from mlsystem.data.findings import Finding
-from mlsystem.data.reader import Rows
-from mlsystem.data.scan import Scan, counts, null_list
-from mlsystem.spec import ReaderOptions
+from mlsystem.data.reader import TABLE, Rows
+from mlsystem.data.scan import Scan, counts, distinct, null_list
+from mlsystem.governance.pii import Values, in_value, recognised
+from mlsystem.governance.regimes import NO_PII, looked_for, masks, strays
+from mlsystem.schema import Column
+from mlsystem.spec import ReaderOptions, Spec
 
 _SAMPLE: Final = 200  # most frequent values that are looked at
-_HOLDS: Final = 0.8
-
-_NAMES: Final = {
-    "e-mail addresses": re.compile(r"e[-_ ]?mail", re.IGNORECASE),
-    "telephone numbers": re.compile(
-        r"(^|[_\s-])(phone|telephone|mobile|fax|tel)([_\s-]?(no|nr|number))?$", re.IGNORECASE
-    ),
-    "social security numbers": re.compile(r"(^|[_\s-])(ssn|social[_ ]?security)", re.IGNORECASE),
-    "card numbers": re.compile(r"(credit|debit)?[_ ]?card[_ ]?(no|nr|number)|(^|_)pan$", re.IGNORECASE),
-    "bank accounts": re.compile(r"(^|[_\s-])iban($|[_\s-])", re.IGNORECASE),
-    "passport numbers": re.compile(r"passport", re.IGNORECASE),
-    "names of people": re.compile(r"(first|last|full|given|family)[_\s-]?name|^surname$", re.IGNORECASE),
-    "addresses": re.compile(r"(street|home|postal|ip)[_\s-]?addr(ess)?|^address$", re.IGNORECASE),
-}
-_EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+\.[A-Za-z]{2,}")
-_PHONE: Final = re.compile(r"\+\d[\d\s()./-]{7,18}|\(\d{3}\) ?\d{3}-\d{4}|\d{3}-\d{3}-\d{4}")
-_SSN: Final = re.compile(r"\d{3}-\d{2}-\d{4}")
-_CARD: Final = re.compile(r"\d{4}[ -]?\d{4}[ -]?\d{4}[ -]?\d{1,7}")
-_IBAN: Final = re.compile(r"[A-Z]{2}\d{2}[A-Z0-9]{11,30}")
+_SUSPECT: Final = "@|([0-9].*){6}|[A-Z]{2}[0-9]{2}"
+"""RE2: what every stray pattern has in it, so that few of many texts are looked at closely."""
 
 
 def personal_data(audited: Audit) -> Iterator[Finding]:
-    """Yield a finding for each column that holds personal data."""
-    for name in audited.rows.names:
-        role = audited.roles[name].role
-        if role in {"target", "weight", "time", "label_time"}:
+    """Yield a finding for each column that holds personal data, and for each that holds some among other values."""
+    action = "masked" if masks(audited.spec) else "dropped"
+    end = "it is no feature, and its values are kept out of contract and reports."
+    for name, personal in audited.personal.items():
+        if audited.roles[name].role not in {"time", "label_time", "entity"}:
+            yield Finding("pii", (name,), action, f"{name!r} looks like {personal.words}: {end}", "ignore")
+    if masks(audited.spec):
+        yield from _stray(audited)
+
+
+def personal_columns(audited: Audit) -> dict[str, Personal]:
+    """Return the columns of personal data, in the order of the source."""
+    found = {name: _personal(audited, name) for name in audited.rows.names}
+    return {name: personal for name, personal in found.items() if personal}
+
+
+def _personal(audited: Audit, name: str) -> Personal | None:
+    """Return what personal data a column holds: what the spec says, else what its name and values show."""
+    said = audited.spec.columns[name].pii if name in audited.spec.columns else ""
+    if audited.roles[name].role in {"target", "weight"} or said == NO_PII:
+        return None
+    if said:
+        return Personal(said, f"personal data ({said}, says system.toml)")
+    values = _values(audited.rows, audited.scans[name], audited.spec.data.reader)
+    seen = recognised(values, looked_for(audited.spec.governance.regime))
+    return Personal(seen.kind, seen.words) if seen else None
+
+
+class Masked(Mapping[str, Strings]):
+    """The columns of a source, read when they are asked for; personal data is blank."""
+
+    def __init__(self, columns: Mapping[str, Strings], contract: Mapping[str, Column], spec: Spec) -> None:
+        self._columns, self._contract, self._spec = columns, contract, spec
+
+    def __getitem__(self, name: str) -> Strings:
+        values, column = self._columns[name], self._contract[name]
+        if not masks(self._spec) or column.role == "target":
+            return values
+        if column.pii and column.role != "feature":
+            return np.full(len(values), "", dtype=object)
+        return _without_strays(values, self._spec) if column.type in {"category", "text"} else values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+
+def _without_strays(values: Strings, spec: Spec) -> Strings:
+    """Return texts with those blank that are personal data by themselves."""
+    kinds = strays(spec)
+    kept = {text: "" if in_value(text.strip(), kinds) else text for text in dict.fromkeys(values.tolist())}
+    return values if all(kept.values()) else np.array([kept[text] for text in values.tolist()], dtype=object)
+
+
+def _stray(audited: Audit) -> Iterator[Finding]:
+    """Yield a finding for each column of ordinary values that has some personal data among them."""
+    kinds = strays(audited.spec)
+    for scan in audited.features:
+        if scan.type not in {"category", "text"}:
             continue
-        if what := kind_of_personal_data(audited.rows, audited.scans[name], audited.spec.data.reader):
-            text = f"{name!r} looks like {what}: it is no feature, and its values are kept out of contract and reports."
-            yield Finding("pii", (name,), "masked", text, "ignore")
+        sql = f"""SELECT v, n FROM ({distinct(audited.rows, scan.name)}) WHERE regexp_matches(v, '{_SUSPECT}')"""  # noqa: S608
+        found = [(in_value(str(text).strip(), kinds), int(count)) for text, count in audited.rows.query(sql)]
+        rows = sum(count for kind, count in found if kind)
+        if rows:
+            what = ", ".join(sorted({kind.words for kind, _ in found if kind}))
+            text = f"{rows:,} values of {scan.name!r} look like {what}: they are blank for the model and in reports."
+            yield Finding("pii", (scan.name,), "converted", text)
 
 
-def kind_of_personal_data(rows: Rows, scan: Scan, options: ReaderOptions) -> str:
-    """Return what personal data a column holds, "" if none is recognised."""
-    if scan.moment or scan.type == "number":
-        return ""
-    texts = [text for text, _ in counts(rows, scan.name, null_list(options), _SAMPLE)]
-    for what, fits in _CONTENTS.items():
-        if _mostly(texts, fits):
-            return what
-    if scan.type == "integer" and scan.texts.characters < 7:
-        return ""
-    many = scan.texts.distinct > 0.1 * scan.texts.present  # a flag such as has_email is not personal
-    return next((what for what, name in _NAMES.items() if many and name.search(scan.name)), "")
+def _values(rows: Rows, scan: Scan, options: ReaderOptions) -> Values:
+    """Return what a column is judged by."""
+    nulls = null_list(options)
+    texts = [text for text, _ in counts(rows, scan.name, nulls, _SAMPLE)]
+    return Values(
+        name=scan.name,
+        type=scan.type,
+        texts=texts,
+        distinct=scan.texts.distinct,
+        present=scan.texts.present,
+        characters=round(scan.texts.characters),
+        high=_highest(rows, scan),
+    )
 
 
-def _mostly(texts: Sequence[str], fits: Callable[[str], bool]) -> bool:
-    return len(texts) >= 5 and sum(1 for text in texts if fits(text)) >= _HOLDS * len(texts)
-
-
-def _is_card(text: str) -> bool:
-    """Whether the digits pass the check of card numbers (Luhn, ISO/IEC 7812-1)."""
-    if not _CARD.fullmatch(text):
-        return False
-    digits = [int(sign) for sign in reversed(text) if sign.isdigit()]
-    doubled = [digit * 2 - 9 * (digit > 4) for digit in digits[1::2]]
-    return (sum(digits[::2]) + sum(doubled)) % 10 == 0
-
-
-def _is_iban(text: str) -> bool:
-    """Whether the text passes the check of bank accounts (ISO 13616: the number modulo 97 is 1)."""
-    plain = text.replace(" ", "")
-    if not _IBAN.fullmatch(plain):
-        return False
-    return int("".join(str(int(sign, 36)) for sign in plain[4:] + plain[:4])) % 97 == 1
-
-
-_CONTENTS: Final[dict[str, Callable[[str], bool]]] = {
-    "e-mail addresses": lambda text: _EMAIL.fullmatch(text) is not None,
-    "social security numbers": lambda text: _SSN.fullmatch(text) is not None,
-    "telephone numbers": lambda text: _PHONE.fullmatch(text) is not None,
-    "bank accounts": _is_iban,
-    "card numbers": _is_card,
-}
+def _highest(rows: Rows, scan: Scan) -> float | None:
+    """Return the largest number of a column, None where it has none."""
+    if not scan.numeric:
+        return None
+    ((high,),) = rows.query(f"SELECT max(TRY_CAST({rows.sql_name(scan.name)} AS DOUBLE)) FROM {TABLE}")  # noqa: S608
+    return None if high is None else float(high)

@@ -8,7 +8,7 @@ those that order or group the rows, and what looks wrong. Values of personal dat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from mlsystem.data import audit
 from mlsystem.data.findings import Finding, RoleOf, apply
-from mlsystem.data.privacy import personal_data
+from mlsystem.data.privacy import personal_columns, personal_data
 from mlsystem.data.reader import TABLE, Rows, read_rows
 from mlsystem.data.scan import Scan, counts, null_list, scan_column
 from mlsystem.data.target import FEWEST_ROWS, Candidate, Target, candidates, kind_of, require_column
@@ -105,6 +105,7 @@ def _problems(rows: Rows, scans: Sequence[Scan], target: str) -> tuple[Finding, 
     roles = {scan.name: RoleOf("target" if scan.name == target else "feature") for scan in scans}
     nothing = Target(TaskSchema(kind="regression", target=target), np.empty(0), 0)
     audited = audit.Audit(rows, {scan.name: scan for scan in scans}, nothing, spec, roles)
+    audited = replace(audited, personal=personal_columns(audited))
     return apply([finding for rule in _RULES for finding in rule(audited)], roles)[0]
 
 

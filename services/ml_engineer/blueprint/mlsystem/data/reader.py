@@ -23,11 +23,13 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import duckdb
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from mlsystem.boundary import Strings
-from mlsystem.data.source import SourceFile, find_files, open_source, source_digest
+from mlsystem.data.canonical import is_canonical
+from mlsystem.data.source import SourceFile, find_files, open_source, together
 from mlsystem.errors import DataError
 from mlsystem.spec import ReaderOptions
 
@@ -50,6 +52,10 @@ class Dialect:
     header: bool
 
 
+CANONICAL: Final = Dialect(",", '"', '"', 0, header=True)
+"""How the engine itself writes the rows of a query; nothing about such a file is guessed."""
+
+
 @dataclass(slots=True, weakref_slot=True)
 class Rows:
     """The rows of a source in a DuckDB connection that lives as long as this object; close it when done."""
@@ -69,7 +75,7 @@ class Rows:
     @property
     def digest(self) -> str:
         """Digest of the source's bytes."""
-        return source_digest(self.files)
+        return together([file.digest for file in self.files])
 
     def sql_name(self, name: str) -> str:
         """Return the column's name inside DuckDB, where the file's own names might clash."""
@@ -134,14 +140,18 @@ class ColumnsOnDemand(Mapping[str, Strings]):
 
 
 def read_rows(patterns: Sequence[str], root: Path, options: ReaderOptions, *, threads: int = 2) -> Rows:
-    """Read all files of a source into one table; DataError says what is wrong and where."""
-    paths = find_files(patterns, root)
+    """Read all files that paths and globs name into one table; DataError says what is wrong and where."""
+    return read_files(find_files(patterns, root), options, threads=threads)
+
+
+def read_files(paths: Sequence[Path], options: ReaderOptions, *, threads: int = 2) -> Rows:
+    """Read files into one table, those of another order of columns in the order of the first."""
     scratch = Path(tempfile.mkdtemp(prefix="mlsystem-"))
     connection = _connect(scratch, threads)
     try:
         texts = scratch / "texts"
         texts.mkdir()
-        files = tuple(open_source(path, texts, options.encoding) for path in paths)
+        files = tuple(open_source(path, texts, "" if is_canonical(path) else options.encoding) for path in paths)
         dialect, names, notes = _load(connection, files, options)
         ((count,),) = connection.execute(f"SELECT count(*) FROM {TABLE}").fetchall()  # noqa: S608
         _require_table(paths[0].name, names, count)
@@ -176,17 +186,21 @@ def _connect(scratch: Path, threads: int) -> duckdb.DuckDBPyConnection:
 def _load(
     connection: duckdb.DuckDBPyConnection, files: Sequence[SourceFile], options: ReaderOptions
 ) -> tuple[Dialect, tuple[str, ...], tuple[str, ...]]:
-    """Append every file to the table; all must have the same columns in the same order."""
+    """Append every file to the table; all must have the same columns."""
     dialect, names = Dialect(",", '"', '"', 0, header=True), ()
     notes: list[str] = []
     for index, file in enumerate(files):
         if file.format == "parquet":
             own, select = _parquet(connection, file)
+        elif file.format == "jsonl":
+            own, select = _json(connection, file, names)
         else:
-            dialect = _dialect(connection, file, options)
+            dialect = CANONICAL if is_canonical(file.path) else _dialect(connection, file, options)
             own, select = _csv(file, dialect)
         names = names or own
         _require_same(names, own, files[0], file)
+        if own != names:
+            select = f"SELECT {', '.join(f'c{own.index(n)} AS c{i}' for i, n in enumerate(names))} FROM ({select})"  # noqa: S608
         verb = f"INSERT INTO {TABLE}" if index else f"CREATE TABLE {TABLE} AS"
         try:
             connection.execute(f"{verb} {select}", [str(file.readable)])
@@ -299,11 +313,57 @@ def _parquet(connection: duckdb.DuckDBPyConnection, file: SourceFile) -> tuple[t
     return _names(file, names), f"SELECT {casts} FROM read_parquet(?)"  # noqa: S608 - see _identifier
 
 
+def _json(connection: duckdb.DuckDBPyConnection, file: SourceFile, known: Sequence[str]) -> tuple[tuple[str, ...], str]:
+    """Return the keys of a file of JSON objects and the query that reads their values as text.
+
+    A key that an object lacks, or has as null, is a missing value; objects and lists within are kept as their JSON.
+    Keys come in the order in which they are first seen, after those that the files before have.
+    """
+    with file.readable.open(encoding="utf-8") as text:
+        layout = "array" if text.read(64).lstrip().startswith("[") else "newline_delimited"
+    objects = f"read_json_objects(?, format='{layout}')"
+    sql = f"""SELECT json_keys(json), count(*) FILTER (json_type(json) <> 'OBJECT')
+        FROM (SELECT json, row_number() OVER () AS r FROM {objects}) GROUP BY 1 ORDER BY min(r)"""  # noqa: S608
+    try:
+        seen = connection.execute(sql, [str(file.readable)]).fetchall()
+    except duckdb.Error as error:
+        text = f"{file.path.name} cannot be read as JSON: {_json_reason(file, error)}; correct it"
+        raise DataError("not_tabular", text) from None
+    if any(others for _, others in seen):
+        text = f'{file.path.name} holds JSON values that are no objects; give one object a line: {{"column": value}}'
+        raise DataError("not_tabular", text)
+    found = dict.fromkeys(str(key) for keys, _ in seen for key in keys)
+    names = _names(file, [name for name in known if name in found] + [key for key in found if key not in known])
+    picked = ", ".join(_clean(f"(json ->> {_json_path(key)})", i) for i, key in enumerate(names))
+    return names, f"SELECT {picked} FROM {objects}"  # noqa: S608 - quoted names
+
+
+def _json_path(key: str) -> str:
+    """Return the pointer (RFC 6901) of a key as an SQL text."""
+    return _quoted("/" + key.replace("~", "~0").replace("/", "~1"))
+
+
+def _json_reason(file: SourceFile, error: duckdb.Error) -> str:
+    """Return the first line that is no JSON; for a list over many lines what DuckDB says, without the path."""
+    with file.readable.open(encoding="utf-8") as text:
+        for number, line in enumerate(text, 1):
+            try:
+                msgspec.json.decode(line.strip() or "{}")
+            except msgspec.DecodeError as fault:
+                return f"line {number}: {fault}"
+    return re.sub(r'^.*?in file "[^"]*", ', "", _first_line(error))
+
+
 def _require_same(names: tuple[str, ...], own: tuple[str, ...], first: SourceFile, file: SourceFile) -> None:
-    if names != own:
-        differ = sorted(set(names) ^ set(own)) or ["their order"]
-        text = f"{file.path.name} has other columns than {first.path.name}: {', '.join(differ[:10])}; "
-        raise DataError("not_tabular", text + "all files of a source need the same columns in the same order")
+    """Refuse a file that lacks a column of the first one, or has one more, with the columns' names."""
+    if set(names) == set(own):
+        return
+    lacking, more = [n for n in names if n not in own], [n for n in own if n not in names]
+    told = [f"{file.path.name} has no column {', '.join(map(repr, lacking[:10]))}"] if lacking else []
+    told += [f"{first.path.name} has no column {', '.join(map(repr, more[:10]))}"] if more else []
+    details = [{"file": file.path.name, "missing": lacking, "additional": more}]
+    text = f"{file.path.name} has other columns than {first.path.name}: {'; '.join(told)}; "
+    raise DataError("not_tabular", text + "all files of a source need the same columns", details=details)
 
 
 def _require_table(name: str, columns: Sequence[str], rows: int) -> None:
@@ -324,7 +384,7 @@ def _line_errors(
     connection: duckdb.DuckDBPyConnection, file: SourceFile, select: str, error: duckdb.Error
 ) -> DataError:
     """Read the file again, keeping only what goes wrong, and say in which lines that is."""
-    if file.format == "parquet":
+    if file.format != "csv":
         return DataError("binary_file", f"{file.path.name} cannot be read: {_first_line(error)}; write it again")
     probe = select.replace("ignore_errors=false", "store_rejects=true, rejects_limit=1000")
     try:

@@ -135,12 +135,12 @@ def null_list(options: ReaderOptions) -> tuple[str, ...]:
 
 def counts(rows: Rows, name: str, nulls: Iterable[str], most: int) -> list[tuple[str, int]]:
     """Return the most frequent texts of a column with their counts, the most frequent first."""
-    sql = f"""SELECT v, n FROM ({_distinct(rows, name)}) WHERE NOT list_contains(?, lower(v))
+    sql = f"""SELECT v, n FROM ({distinct(rows, name)}) WHERE NOT list_contains(?, lower(v))
         ORDER BY n DESC, v LIMIT {int(most)}"""  # noqa: S608 - generated names, the rest are parameters
     return [(str(text), int(count)) for text, count in rows.query(sql, [_lowered(nulls)])]
 
 
-def _distinct(rows: Rows, name: str) -> str:
+def distinct(rows: Rows, name: str) -> str:
     """Return the query of a column's distinct texts `v` with the number `n` of rows that have them."""
     column = rows.sql_name(name)
     return f"SELECT {column} AS v, count(*) AS n FROM {TABLE} GROUP BY {column}"  # noqa: S608 - generated names
@@ -152,7 +152,7 @@ def _lowered(nulls: Iterable[str]) -> list[str]:
 
 def _texts(rows: Rows, name: str, options: ReaderOptions) -> Texts:
     """Count what kinds of text a column holds, over its distinct texts."""
-    sql = f"""WITH v AS ({_distinct(rows, name)}),
+    sql = f"""WITH v AS ({distinct(rows, name)}),
         p AS (SELECT *, regexp_full_match(v, $dot) AS dot, regexp_full_match(v, '[+-]?\\d+') AS whole
               FROM v WHERE NOT list_contains($nulls, lower(v)))
         SELECT coalesce(sum(n), 0), count(*), coalesce(sum(n) FILTER (dot), 0),
@@ -213,7 +213,7 @@ def _as_moment(
 
 def _shapes(rows: Rows, name: str, options: ReaderOptions) -> list[tuple[str, int]]:
     """Return the shapes of a column's texts, the most frequent first: `2024-01-31` has the shape `Y-9-9`."""
-    sql = f"""SELECT translate(v, '0123456789', '9999999999') AS shape, sum(n) AS m FROM ({_distinct(rows, name)})
+    sql = f"""SELECT translate(v, '0123456789', '9999999999') AS shape, sum(n) AS m FROM ({distinct(rows, name)})
         WHERE NOT list_contains(?, lower(v)) GROUP BY shape ORDER BY m DESC, shape LIMIT 500"""  # noqa: S608
     found: collections.Counter[str] = collections.Counter()
     for text, count in rows.query(sql, [_lowered([*null_list(options), *NUMBER_NULLS])]):
@@ -245,7 +245,7 @@ def _formats(shapes: Sequence[str]) -> list[str]:
 def _fitting(rows: Rows, name: str, options: ReaderOptions, formats: Sequence[str]) -> dict[str, int]:
     """Count in how many rows the text is a date by each of the formats."""
     tried = ", ".join(f"coalesce(sum(n) FILTER ({_is_date(form)}), 0)" for form in formats)
-    sql = f"""SELECT {tried} FROM ({_distinct(rows, name)})
+    sql = f"""SELECT {tried} FROM ({distinct(rows, name)})
         WHERE NOT list_contains(?, lower(v))"""  # noqa: S608 - generated names and formats of this module
     (found,) = rows.query(sql, [_lowered([*null_list(options), *NUMBER_NULLS])])
     return dict(zip(formats, (int(count) for count in found), strict=True))

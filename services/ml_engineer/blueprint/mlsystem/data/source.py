@@ -2,21 +2,27 @@
 
 Owns globs, what makes a file unusable before it is parsed (absent, empty, binary, not readable), the digest of its
 bytes, and its encoding: what is not UTF-8 or mixes line ends is rewritten into a scratch copy, and that is told.
-Leaves delimiters and columns to `reader`.
+Leaves delimiters and columns to `reader`, databases to `database`.
 """
 
 from __future__ import annotations
 
 import codecs
+import functools
 import glob
 import gzip
 import hashlib
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final, cast
+from typing import BinaryIO, Final, Literal, cast
+
+import msgspec
 
 from mlsystem.errors import DataError
+
+Format = Literal["csv", "parquet", "jsonl"]
 
 _CHUNK = 1 << 20
 _HEAD = 1 << 16
@@ -33,6 +39,10 @@ _MAGIC: Final = (
 _UTF16: Final = ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _FALLBACK: Final = "cp1252"  # what spreadsheets in western countries write; latin-1 where it has gaps
 _SPREADSHEET: Final = "export it as CSV, or as Parquet"
+_RESTLESS_NS: Final = 2_000_000_000
+"""A file that was written less than this ago may be written again without its time changing: clocks of disks are
+coarse."""
+_JSON_SUFFIXES: Final = frozenset({".json", ".jsonl", ".ndjson"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +51,7 @@ class SourceFile:
 
     path: Path
     readable: Path
-    format: str
-    """`csv` or `parquet`."""
+    format: Format
     encoding: str
     digest: str
     bytes: int
@@ -68,22 +77,40 @@ def open_source(path: Path, scratch: Path, encoding: str = "") -> SourceFile:
         head = _head(path)
         form = _format(path, head)
         readable, used = (path, "utf-8") if form == "parquet" else _as_utf8(path, scratch, encoding, head)
-        return SourceFile(path, readable, form, used, _digest(path), path.stat().st_size)
+        return SourceFile(path, readable, form, used, file_digest(path), path.stat().st_size)
     except PermissionError:
         raise DataError("not_readable", f"{path} may not be read; grant read access to it") from None
 
 
-def source_digest(files: Sequence[SourceFile]) -> str:
-    """Return the digest of the source: of the one file's bytes, or of all files' digests in order."""
-    if len(files) == 1:
-        return files[0].digest
-    return hashlib.sha256("\n".join(file.digest for file in files).encode()).hexdigest()
+def together(digests: Sequence[str]) -> str:
+    """Return the digest of a source from those of its files in order: of one file it is the file's own."""
+    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def digest_of(paths: Sequence[Path]) -> str:
-    """Return what `source_digest` says of these files, without reading them as tables."""
-    digests = [_digest(path) for path in paths]
-    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    """Return the digest of a source that consists of these files, without reading them as tables."""
+    return together([file_digest(path) for path in paths])
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, as `sha256sum` prints it.
+
+    A file that lies still is read once a process, however often its digest is asked for.
+    """
+    found = path.stat()
+    if time.time_ns() - found.st_mtime_ns < _RESTLESS_NS:
+        return _digest(path)
+    return _digest_of_version(path, (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+
+
+@functools.lru_cache(maxsize=1024)
+def _digest_of_version(path: Path, _version: tuple[int, ...]) -> str:
+    return _digest(path)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _no_such_file(pattern: str, root: Path, matches: Sequence[Path]) -> DataError:
@@ -108,8 +135,8 @@ def _open(path: Path) -> BinaryIO:
     return cast("BinaryIO", gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb"))
 
 
-def _format(path: Path, head: bytes) -> str:
-    """Return `csv` or `parquet`; DataError for what is neither."""
+def _format(path: Path, head: bytes) -> Format:
+    """Return how the file is written; DataError for what is no table."""
     if head.startswith(b"PAR1"):
         return "parquet"
     if not head.strip(b" \t\r\n\xef\xbb\xbf"):
@@ -119,7 +146,20 @@ def _format(path: Path, head: bytes) -> str:
             raise DataError("binary_file", f"{path.name} is {what}, not a table of text; {_SPREADSHEET}")
     if not head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and b"\x00" in head:
         raise DataError("binary_file", f"{path.name} is a binary file, not a table of text; {_SPREADSHEET}")
-    return "csv"
+    return "jsonl" if _is_json(path, head) else "csv"
+
+
+def _is_json(path: Path, head: bytes) -> bool:
+    """Whether the file holds JSON objects: its name says so, or its first line is one."""
+    if {suffix.lower() for suffix in path.suffixes} & _JSON_SUFFIXES:
+        return True
+    first = head.removeprefix(codecs.BOM_UTF8).lstrip().split(b"\n", 1)[0]
+    if not first.startswith(b"{"):
+        return False
+    try:
+        return isinstance(msgspec.json.decode(first), dict)
+    except msgspec.DecodeError:
+        return False
 
 
 def _as_utf8(path: Path, scratch: Path, encoding: str, head: bytes) -> tuple[Path, str]:
@@ -186,8 +226,3 @@ def _same_line_ends(path: Path) -> bool:
             pairs += chunk.count(b"\r\n") + (last == b"\r" and chunk.startswith(b"\n"))
             last = chunk[-1:]
     return (returns == 0) or (returns == pairs == feeds)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -26,7 +26,11 @@ from mlsystem.evaluation import gates
 from mlsystem.evaluation.bootstrap import Resampling, intervals, paired_interval
 from mlsystem.evaluation.gates import Gain, Gate
 from mlsystem.evaluation.metrics import gain, metrics_of, scorer
+from mlsystem.evaluation.own import Answered, own_parts
 from mlsystem.features.arrays import Floats, Ints
+from mlsystem.hooks import HOOKS_FILE, read_hooks
+from mlsystem.monitoring.profile import PROFILE
+from mlsystem.monitoring.reference import make_profile
 from mlsystem.schema import encode_schema
 from mlsystem.serving import load as server_load
 from mlsystem.serving.package import REFERENCE, SCHEMA
@@ -34,13 +38,23 @@ from mlsystem.spec import SPEC_FILE, Spec
 from mlsystem.stages import Stage, Workspace, read_result, run_stage, stage_dir
 from mlsystem.train.baselines import Baseline
 from mlsystem.train.command import train_stage, weights_of
+from mlsystem.train.own import FED, OWN, Joint, compare_own
 from mlsystem.train.record import LINEAR, MODEL, NATIVE, Record, read_record
 
 STEP = "evaluate"
 SENT_ROWS = 64
 """Rows of the source that the server is asked, taken from the training rows."""
 
-_KEYS = ("gates", "objectives")
+_KEYS = (
+    "capture",
+    "columns",
+    "data.snapshot",
+    "gates",
+    "governance",
+    "monitoring.season",
+    "objectives",
+    "serving.api_keys",
+)
 """What the outcome of `evaluate` depends on, besides the trained model."""
 
 
@@ -60,10 +74,10 @@ def evaluate(workspace: Workspace, options: Namespace) -> dict[str, object]:
     trained = train_stage(workspace).digest(workspace)
     read_result(workspace, "train", trained)
     stage = Stage("evaluate", _KEYS, (trained,))
-    return run_stage(workspace, stage, lambda _: _evaluate(workspace, options.latency_seconds))
+    return run_stage(workspace, stage, lambda out: _evaluate(workspace, options.latency_seconds, out))
 
 
-def _evaluate(workspace: Workspace, latency_s: float) -> dict[str, object]:
+def _evaluate(workspace: Workspace, latency_s: float, out: Path) -> dict[str, object]:
     folder = stage_dir(workspace, "train", train_stage(workspace).digest(workspace))
     record = read_record(folder)
     dataset = load(workspace, validate_stage(workspace).digest(workspace))
@@ -73,6 +87,12 @@ def _evaluate(workspace: Workspace, latency_s: float) -> dict[str, object]:
         answers = _answers(folder, dataset, record, holdout.rows)
         best = _best_baseline(record, answers)
         metrics = _metrics(record, answers, best)
+    workspace.reporter.progress(STEP, 0.3, "counting what monitoring compares with")
+    with workspace.reporter.span("evaluate.profile"):
+        season = workspace.spec.monitoring.season
+        model = (folder / MODEL).read_bytes()
+        profile = make_profile(dataset, model, holdout.rows, metric=record.metric, season=season)
+        (out / PROFILE).write_bytes(msgspec.json.encode(profile))
     workspace.reporter.progress(STEP, 0.4, "comparing the compiled model with the native one")
     with workspace.reporter.span("evaluate.parity"):
         parity = _parity(folder, dataset, holdout.rows, workspace.spec.search.seed)
@@ -81,7 +101,7 @@ def _evaluate(workspace: Workspace, latency_s: float) -> dict[str, object]:
         latency, problem = _latency(workspace, folder, dataset, latency_s)
     model_mb = (folder / MODEL).stat().st_size / 1e6
     found = _Found(record, answers, best, metrics, parity, latency, problem, model_mb)
-    decided = _gates(workspace.spec, found)
+    decided = [*_gates(workspace.spec, found), *gates.governance_gates(workspace.spec, dataset.schema)]
     workspace.reporter.progress(STEP, 1.0, gates.outcome(decided))
     return {
         "metrics": {**metrics, **_served_metrics(latency)},
@@ -89,11 +109,19 @@ def _evaluate(workspace: Workspace, latency_s: float) -> dict[str, object]:
         "outcome": gates.outcome(decided),
         "best_baseline": best.name,
         "tie_with_linear": _ties(record, answers),
-        "latency": {name: latency.get(name) for name in ("p50_ms", "p99_ms", "rate_rps", "seconds")},
+        "latency": {name: latency.get(name) for name in ("p50_ms", "p99_ms", "rate_rps", "seconds", "capacity_rps")},
         "memory_mb": latency.get("memory_mb"),
         "model_mb": model_mb,
         "holdout": {"rows": len(holdout.rows), "opened": holdout.opened},
+        "own": _own(workspace, record, dataset, answers, holdout.rows),
     }
+
+
+def _own(workspace: Workspace, record: Record, dataset: Dataset, answers: Answers, rows: Ints) -> dict[str, object]:
+    """Return what derived features and hooks cost and say; empty where the owner added nothing."""
+    best = _best_baseline(record, answers)
+    given = {"value": answers.model, "baseline": answers.baselines[best.name], "linear": answers.linear}
+    return own_parts(workspace.spec, record, dataset, read_hooks(workspace.root), Answered(given, rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +211,10 @@ def _ties(record: Record, answers: Answers) -> bool:
 
 
 def _parity(folder: Path, dataset: Dataset, rows: Ints, seed: int) -> Parity:
+    if (folder / OWN).is_file():
+        joint = msgspec.json.decode((folder / FED).read_bytes(), type=Joint)
+        own, joined = (folder / OWN).read_bytes(), (folder / MODEL).read_bytes()
+        return compare_own(own, joint, joined, rows_of(dataset, rows), dataset.schema)
     native = msgspec.json.decode((folder / NATIVE).read_bytes(), type=Model)
     return compare(native, (folder / MODEL).read_bytes(), rows_of(dataset, rows), seed=seed)
 
@@ -195,6 +227,8 @@ def _latency(workspace: Workspace, folder: Path, dataset: Dataset, seconds: floa
         shutil.copy(folder / MODEL, package / MODEL)
         shutil.copy(workspace.root / SPEC_FILE, package / SPEC_FILE)
         (package / SCHEMA).write_bytes(encode_schema(dataset.schema))
+        if (hooks := read_hooks(workspace.root)) is not None:
+            (package / HOOKS_FILE).write_bytes(hooks)
         (package / REFERENCE).write_bytes(msgspec.json.encode(dataset.records(_sent(dataset))))
         try:
             return (

@@ -1,8 +1,8 @@
 """Gates: what a model must pass, each decided from measured numbers and told in a sentence.
 
 Owns the closed list of gates and the outcome. `parity`, `beats_trivial` and `contract` decide whether there is a
-model worth serving at all; the others whether it keeps what was asked of it. A gate that the spec switches off is
-told as reported only, and passes.
+model worth serving at all, `pii_handled` and those of a regime whether it may be served, the others whether it keeps
+what was asked of it. A gate that the spec switches off is told as reported only, and passes.
 """
 
 from __future__ import annotations
@@ -17,11 +17,15 @@ import numpy as np
 from mlsystem.compile.parity import Parity
 from mlsystem.evaluation.metrics import SMALLER_IS_BETTER, score
 from mlsystem.features.arrays import Floats, Ints
-from mlsystem.spec import Metric
+from mlsystem.governance import regimes
+from mlsystem.schema import Schema
+from mlsystem.spec import Metric, Spec
 
 Outcome = Literal["success", "partial", "failed"]
 
-ESSENTIAL: Final = frozenset({"parity", "beats_trivial", "contract"})
+ESSENTIAL: Final = frozenset(
+    {"parity", "beats_trivial", "contract", "pii_handled", "regime_gdpr", "regime_hipaa", "regime_pci"}
+)
 CHANCE_DRAWS = 400
 CHANCE_LEVEL = 0.95
 
@@ -142,6 +146,18 @@ def contract_gate(latency: Mapping[str, float] | None, problem: str) -> Gate:
     errors, requests = latency["errors"], latency["requests"]
     text = f"The server answered {requests - errors:g} of {requests:g} requests with rows of the source."
     return Gate("contract", errors, 0.0, errors == 0 and requests > 0, text)
+
+
+def governance_gates(spec: Spec, schema: Schema) -> list[Gate]:
+    """Decide whether personal data is handled and a regime's rules are kept; values count breaches."""
+    gates = [_rules_gate("pii_handled", (regimes.handled(spec, schema),))]
+    return gates + [_rules_gate(f"regime_{name}", regimes.rules(name, spec, schema)) for name in spec.governance.regime]
+
+
+def _rules_gate(name: str, rules: Sequence[regimes.Rule]) -> Gate:
+    broken = [rule for rule in rules if not rule.kept]
+    told = "; ".join(rule.text for rule in broken or rules)
+    return Gate(name, float(len(broken)), 0.0, not broken, f"{told[:1].upper()}{told[1:]}.")
 
 
 def _chance_ece(probabilities: Floats, weight: Floats, kind: Literal["binary", "multiclass"], seed: int) -> float:

@@ -1,4 +1,4 @@
-"""Encoders of the two boundary tensors, learnt from training rows and kept as plain values.
+"""Encoders of the two boundary tensors and what is derived from them, learnt from training rows, as plain values.
 
 Owns what is learnt: for a number a curve to a roughly normal score, for a string column its levels and, where
 there are many, the target mean of each. They become two matrices, in this order of columns:
@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 
 from mlsystem.features.arrays import Floats, Ints, Texts
+from mlsystem.features.formula import NOTHING_DERIVED, Derivation
 
 MANY_LEVELS = 10
 """A string column with more levels than this gets target means beside its code."""
@@ -65,12 +66,20 @@ class Levels(msgspec.Struct, frozen=True):
 
 
 class Features(msgspec.Struct, frozen=True):
-    """All encoders of one model, in the order of the boundary's columns."""
+    """All encoders of one model, in the order of the boundary's columns and then of the derived features."""
 
     curves: tuple[Curve, ...]
     levels: tuple[Levels, ...]
     prior: tuple[float, ...]
     """Target means of a level never seen."""
+    derivation: Derivation = NOTHING_DERIVED
+    """What is derived from the boundary before it is encoded."""
+
+    @property
+    def boundary(self) -> tuple[int, int]:
+        """Numbers and strings that the boundary has, without what is derived."""
+        derived = self.derivation
+        return len(self.curves) - len(derived.of_numbers), len(self.levels) - len(derived.of_strings)
 
     @property
     def encoded(self) -> tuple[int, ...]:
@@ -86,8 +95,10 @@ class Targets:
     weight: Floats
 
 
-def fit_features(numbers: Floats, strings: Texts, targets: Targets, *, seed: int = 0) -> Features:
-    """Learn all encoders from training rows: `numbers` [N, C1], `strings` [N, C2], N >= 1."""
+def fit_features(
+    numbers: Floats, strings: Texts, targets: Targets, *, seed: int = 0, derivation: Derivation = NOTHING_DERIVED
+) -> Features:
+    """Learn all encoders from training rows: `numbers` [N, C1], `strings` [N, C2] with what is derived, N >= 1."""
     rows = len(targets.weight)
     some = np.random.default_rng(seed).permutation(rows)[:CURVE_ROWS]
     curves = tuple(
@@ -95,7 +106,7 @@ def fit_features(numbers: Floats, strings: Texts, targets: Targets, *, seed: int
         for column in range(numbers.shape[1])
     )
     levels = tuple(_fit_levels(strings[:, column], targets) for column in range(strings.shape[1]))
-    return Features(curves, levels, tuple(_prior(targets).tolist()))
+    return Features(curves, levels, tuple(_prior(targets).tolist()), derivation)
 
 
 def as_single(values: Floats) -> Floats:

@@ -10,6 +10,7 @@ import numpy as np
 
 from mlsystem.features.arrays import Flags, Floats, Ints, Singles, Texts
 from mlsystem.features.encoders import Curve, Features, Levels
+from mlsystem.features.native_derive import widen
 
 
 def level_positions(levels: Levels, column: Texts) -> Ints:
@@ -20,6 +21,7 @@ def level_positions(levels: Levels, column: Texts) -> Ints:
 
 def tree_matrix(features: Features, numbers: Floats, strings: Texts) -> Singles:
     """Return the tree matrix, float32 [N, F]: numbers, codes (unseen 0, rarest 1, ...), target means."""
+    numbers, strings = widen(features.derivation, numbers, strings)
     with np.errstate(over="ignore"):
         parts = [numbers.astype(np.float32)]
     for column, levels in enumerate(features.levels):
@@ -35,6 +37,7 @@ def tree_matrix(features: Features, numbers: Floats, strings: Texts) -> Singles:
 
 def dense_matrix(features: Features, numbers: Floats, strings: Texts) -> Floats:
     """Return the dense matrix, float64 [N, D]: scores, flags of missing numbers, one-hot levels."""
+    numbers, strings = widen(features.derivation, numbers, strings)
     parts = [_score(curve, numbers[:, column])[:, None] for column, curve in enumerate(features.curves)]
     parts += [_missing(numbers[:, column]) for column, curve in enumerate(features.curves) if curve.flag]
     for column, levels in enumerate(features.levels):

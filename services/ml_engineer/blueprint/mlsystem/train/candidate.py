@@ -8,6 +8,7 @@ import numpy as np
 
 from mlsystem.compile.members import Member
 from mlsystem.features.arrays import Floats, Ints
+from mlsystem.train.plan import NOWHERE, Cuts
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Candidate:
     score: float
     wall_s: float
     notes: dict[str, object] = field(default_factory=dict[str, object])
+    cuts: Cuts = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)

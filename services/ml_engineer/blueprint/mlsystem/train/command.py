@@ -6,25 +6,35 @@ the stage's wall time: loading, fitting and compiling all come out of it.
 
 from __future__ import annotations
 
+import hashlib
+import math
 import time
 from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
+from mlsystem.compile.calibration import Calibration
+from mlsystem.compile.derive import derived_model
 from mlsystem.compile.model import compile_model
 from mlsystem.compile.session import Rows, Session
 from mlsystem.data.command import validate_stage
 from mlsystem.data.dataset import Dataset, load
 from mlsystem.errors import DataError
-from mlsystem.evaluation.metrics import gain
+from mlsystem.evaluation.metrics import gain, scorer
 from mlsystem.features.arrays import Floats, Ints
+from mlsystem.features.derive import derive
 from mlsystem.output import Reporter
 from mlsystem.spec import Search, Spec, seconds
 from mlsystem.stages import Stage, Workspace, run_stage
 from mlsystem.train.clock import Clock
+from mlsystem.train.own import FED, OWN, Own, answered, fit_own, read_own
+from mlsystem.train.own import NAME as OWNERS
+from mlsystem.train.plan import Plan
 from mlsystem.train.problem import Fold, Problem, affordable
 from mlsystem.train.record import (
     LINEAR,
@@ -42,8 +52,10 @@ from mlsystem.train.record import (
 
 if TYPE_CHECKING:
     from mlsystem.train.search import Outcome
-_KEYS = ("task.metric", "search", "split.folds")
+_KEYS = ("task.metric", "search", "split.folds", "derive")
 """What the outcome of `train` depends on, besides the validated rows."""
+
+_NO_EXPRESSIONS: Mapping[str, str] = {}
 
 _TIMED_RUNS = 200
 
@@ -55,38 +67,98 @@ def train(workspace: Workspace, _options: Namespace | None = None) -> dict[str, 
     def run(out: Path) -> dict[str, object]:
         workspace.reporter.progress(STEP, 0.0, "loading the training rows")
         dataset = load(workspace, validate_stage(workspace).digest(workspace))
-        return fit(dataset, workspace.spec, out, clock=clock, reporter=workspace.reporter)
+        return fit(dataset, workspace.spec, out, Run(clock, workspace.reporter, own=_own_file(workspace)))
 
     return run_stage(workspace, train_stage(workspace), run)
 
 
 def train_stage(workspace: Workspace) -> Stage:
     """Return the stage for the spec and the source as they are now."""
-    return Stage("train", _KEYS, (validate_stage(workspace).digest(workspace),))
+    own = _own_file(workspace)
+    file = () if own is None else (hashlib.sha256(own).hexdigest(),)
+    return Stage("train", _KEYS, (validate_stage(workspace).digest(workspace), *file))
 
 
-def fit(dataset: Dataset, spec: Spec, out: Path, *, clock: Clock, reporter: Reporter) -> dict[str, object]:
+def _own_file(workspace: Workspace) -> bytes | None:
+    """Return the model that its owner brings along, None where one is to be trained."""
+    return read_own(workspace.root, workspace.spec.search.model) if workspace.spec.search.model else None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of the stage: its budget, whom it tells, and the plan that it has to follow, if it is a replay."""
+
+    clock: Clock
+    reporter: Reporter
+    replay: Plan | None = None
+    own: bytes | None = None
+    """The file that is served in the place of a trained model."""
+
+
+def replay(dataset: Dataset, spec: Spec, out: Path, plan: Plan, reporter: Reporter) -> dict[str, object]:
+    """Train as an earlier run did, for as long as it takes."""
+    return fit(dataset, spec, out, Run(Clock.start(math.inf), reporter, plan))
+
+
+def fit(dataset: Dataset, spec: Spec, out: Path, run: Run) -> dict[str, object]:
     """Train on a dataset's training rows, write the four files into `out`, return the result of the stage."""
     from mlsystem.train.search import Settings, search  # the fitting libraries load in seconds: only where one fits
 
-    options = spec.search
-    problem = as_problem(dataset, spec.task.metric, options.seed)
-    found = search(problem, Settings(options.families, options.prefer, options.threads), clock, reporter)
+    options, clock, reporter = spec.search, run.clock, run.reporter
+    problem = as_problem(dataset, spec.task.metric, options.seed, spec.derive)
+    own = None if run.own is None else fit_own(run.own, options.model, dataset)
+    families = options.families if own is None else ("linear",)
+    found = search(problem, Settings(families, options.prefer, options.threads, run.replay), clock, reporter)
     with reporter.span("train.compile"):
-        compiled = {MODEL: compile_model(found.model), LINEAR: compile_model(found.linear)}
+        model = compile_model(found.model) if own is None else own.joined
+        compiled = {MODEL: model, LINEAR: compile_model(found.linear)}
     for name, content in compiled.items():
         (out / name).write_bytes(content)
-    (out / NATIVE).write_bytes(msgspec.json.encode(found.model))
-    sizes = {name: _measured(content, problem.rows) for name, content in compiled.items()}
+    if own is None:
+        (out / NATIVE).write_bytes(msgspec.json.encode(found.model))
+    else:
+        (out / OWN).write_bytes(own.content)
+        (out / FED).write_bytes(msgspec.json.encode(own.joint))
+    derived_ms = _row_ms(derived_model(problem.derivation), problem.rows) if problem.derivation.features else 0.0
+    sizes = {
+        name: Compiled(len(content) / 1e6, _row_ms(content, problem.rows), derived_ms)
+        for name, content in compiled.items()
+    }
     record = _record(problem, found, dataset.schema.task.labels, options=options, clock=clock)
     record = msgspec.structs.replace(record, compiled=sizes)
+    if own is not None:
+        record = _owners(record, own, problem, dataset)
     (out / RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
-    reporter.progress(STEP, 1.0, f"{problem.deciding} {found.score:.4f} out of fold", **{problem.deciding: found.score})
+    where = "out of fold" if own is None else "on rows that it may have seen"
+    told = f"{problem.deciding} {record.score:.4f} {where}"
+    reporter.progress(STEP, 1.0, told, **{problem.deciding: record.score})
     return _result(record)
 
 
-def as_problem(dataset: Dataset, metric: str, seed: int) -> Problem:
-    """Return a dataset's training rows as a problem; the holdout stays behind."""
+def _owners(record: Record, own: Own, problem: Problem, dataset: Dataset) -> Record:
+    """Return the record of a run in which the owner's file stands for what was fitted."""
+    output = answered(own.joined, dataset)
+    rows = np.flatnonzero(np.isfinite(output).all(axis=1))
+    score = scorer(problem.deciding, problem.kind, problem.target[rows], output[rows])(problem.weight[rows])
+    notes: dict[str, object] = {
+        "sha256": own.joint.sha256,
+        "columns": own.joint.inputs,
+        "filled": own.joint.filled,
+        "rows": "may have seen them",
+    }
+    tried = Tried(OWNERS, OWNERS, score, problem.deciding, 0.0, notes)
+    return msgspec.structs.replace(
+        record,
+        candidates=(*record.candidates, tried),
+        ensemble={OWNERS: 1.0},
+        score=score,
+        calibration=Calibration(),
+        calibration_log_loss={},
+    )
+
+
+def as_problem(dataset: Dataset, metric: str, seed: int, expressions: Mapping[str, str] = _NO_EXPRESSIONS) -> Problem:
+    """Return a dataset's training rows as a problem, with what is derived of them; the holdout stays behind."""
     rows = dataset.train
     position = np.full(len(dataset.target), -1)
     position[rows] = np.arange(len(rows))
@@ -113,6 +185,7 @@ def as_problem(dataset: Dataset, metric: str, seed: int) -> Problem:
         time=None if dataset.method != "time" or dataset.time is None else dataset.time[rows],
         groups=None if dataset.method != "group" or dataset.groups is None else dataset.groups[rows],
         seed=seed,
+        derivation=derive(dataset.schema, expressions),
     )
 
 
@@ -123,14 +196,14 @@ def weights_of(dataset: Dataset, rows: Ints) -> Floats:
     return np.maximum(np.nan_to_num(dataset.weight[rows], nan=0.0), 0.0)
 
 
-def _measured(model: bytes, rows: Rows) -> Compiled:
-    """Return size and median single-row time of a compiled file."""
+def _row_ms(model: bytes, rows: Rows) -> float:
+    """Return the median time of a single row through all outputs of a compiled file."""
     session, one, times = Session(model), rows.pick(slice(0, 1)), list[float]()
     for _ in range(_TIMED_RUNS):
         began = time.perf_counter()
-        session.run(one, "raw")
+        session.run(one, *session.outputs)
         times.append((time.perf_counter() - began) * 1000)
-    return Compiled(mb=len(model) / 1e6, row_ms=float(np.median(times)))
+    return float(np.median(times))
 
 
 def _record(problem: Problem, found: Outcome, labels: tuple[str, ...], *, options: Search, clock: Clock) -> Record:
@@ -152,6 +225,7 @@ def _record(problem: Problem, found: Outcome, labels: tuple[str, ...], *, option
         score=found.score,
         calibration=found.model.calibration,
         calibration_log_loss=found.calibration,
+        plan=Plan({c.name: c.cuts for c in found.candidates}),
         platform=this_platform(),
         versions=these_versions(),
     )

@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
+from mlsystem.compile.derive import widened
 from mlsystem.compile.features import Matrix, feature_model, offsets
 from mlsystem.compile.session import BATCH, Session
 from mlsystem.features.arrays import Floats, Ints, Singles
@@ -34,7 +35,9 @@ class Matrices:
     def of(cls, problem: Problem) -> Matrices:
         """Learn the encoders and run their graph over all training rows."""
         targets = problem.encoded_targets
-        features = fit_features(problem.rows.numbers, problem.rows.strings, targets, seed=problem.seed)
+        derivation = problem.derivation
+        wide = widened(derivation, problem.rows)
+        features = fit_features(wide.numbers, wide.strings, targets, seed=problem.seed, derivation=derivation)
         plain, codes = _run(features, problem)
         starts = np.array([offsets(features)[column] for column in features.encoded], np.int64)
         return cls(features, plain, np.maximum(codes - starts + 1, 0), problem)

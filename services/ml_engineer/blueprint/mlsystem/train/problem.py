@@ -16,6 +16,7 @@ from mlsystem.compile.session import Rows
 from mlsystem.evaluation.metrics import Scorer, primary, scorer
 from mlsystem.features.arrays import Floats, Ints, Texts
 from mlsystem.features.encoders import Targets
+from mlsystem.features.formula import NOTHING_DERIVED, Derivation
 
 MOST_FOLD_CELLS = 40_000_000
 """Cells that all folds together may have before folds are left out."""
@@ -58,6 +59,7 @@ class Problem:
     time: Floats | None = None
     groups: Texts | None = None
     seed: int = 7
+    derivation: Derivation = NOTHING_DERIVED
 
     @cached_property
     def centre(self) -> float:

@@ -18,6 +18,7 @@ from mlsystem import __version__
 from mlsystem.compile.calibration import Calibration
 from mlsystem.compile.model import Kind
 from mlsystem.train.baselines import Baseline
+from mlsystem.train.plan import Plan
 
 STEP: Final = "train"
 MODEL: Final = "model.onnx"
@@ -52,6 +53,8 @@ class Compiled(msgspec.Struct, frozen=True):
 
     mb: float
     row_ms: float
+    derive_ms: float = 0.0
+    """How much of it the features of `[derive]` take, run alone."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +79,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     calibration_log_loss: dict[str, float]
     """Out-of-fold log loss without and with calibration."""
     compiled: dict[str, Compiled] = {}
+    plan: Plan = Plan({})
+    """What the clock decided: with it, rows and seed the run can be made again."""
     platform: dict[str, Any]
     versions: dict[str, str]
 
@@ -92,6 +97,7 @@ def this_platform() -> dict[str, Any]:
         for library in threadpoolctl.threadpool_info()
         if library["user_api"] == "blas"
     ]
+    kernels.sort(key=lambda kernel: str(kernel["version"]))  # they come in the order in which they were loaded
     return {"machine": platform.machine(), "system": platform.system(), "blas": kernels}
 
 

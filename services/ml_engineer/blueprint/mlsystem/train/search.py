@@ -1,7 +1,7 @@
 """The order of the train stage: encoders, linear, LightGBM, ensemble, calibration, inside one budget.
 
-Deterministic for the same rows and seed on one platform, as long as the budget cuts nothing off: BLAS runs in one
-thread, LightGBM's folds in one thread each. What does not fit into the budget is skipped and named.
+Deterministic for the same rows and seed on one platform: BLAS runs in one thread, LightGBM's folds in one thread
+each. What does not fit into the budget is skipped or cut, named, and on record, so that a replay does the same.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from mlsystem.train.ensemble import blend, choose, common_rows
 from mlsystem.train.linear import NAME as LINEAR
 from mlsystem.train.linear import fit_linear
 from mlsystem.train.matrices import Matrices
+from mlsystem.train.plan import NOWHERE, Plan
 from mlsystem.train.problem import Problem
 from mlsystem.train.record import STEP
-from mlsystem.train.trees import fit_trees, recipes
+from mlsystem.train.trees import Pace, fit_trees, recipes
 
 MEMBERS = 5
 """Steps that progress is told in: linear, three configurations, and what is made of them."""
@@ -44,6 +45,8 @@ class Settings:
     """Families to choose from; empty: all."""
     prefer: str = "quality"
     threads: int = 2
+    replay: Plan | None = None
+    """Fit what this plan says, and leave out what it does not name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +128,15 @@ def _candidates(problem: Problem, matrices: Matrices, settings: Settings, ledger
     for recipe in recipes(len(problem.weight)):
         if settings.families and "lightgbm" not in settings.families:
             return
+        if settings.replay is not None and recipe.name not in settings.replay.fitted:
+            ledger.skip(recipe.name, "lightgbm", "the run that is repeated did not fit it")
+            continue
         if clock.left < OPTIMISM * before_s or clock.left <= 0:
             ledger.skip(recipe.name, "lightgbm", f"{max(clock.left, 0.0):.1f} s of the budget left")
             continue
-        fit = lambda recipe=recipe: fit_trees(problem, matrices, recipe, clock=clock, threads=settings.threads)  # noqa: E731
+        cuts = settings.replay.fitted[recipe.name] if settings.replay else NOWHERE
+        pace = Pace(clock, settings.threads, cuts)
+        fit = lambda recipe=recipe, pace=pace: fit_trees(problem, matrices, recipe, pace)  # noqa: E731
         candidate = ledger.fit(problem, recipe.name, "lightgbm", fit)
         if candidate is not None:
             before_s = candidate.wall_s

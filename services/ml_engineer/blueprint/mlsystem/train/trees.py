@@ -24,7 +24,8 @@ from mlsystem.features.arrays import Floats, Ints, Singles
 from mlsystem.train.candidate import Candidate, predicted_rows
 from mlsystem.train.clock import Clock
 from mlsystem.train.matrices import Matrices
-from mlsystem.train.problem import Fold, Problem
+from mlsystem.train.plan import NOWHERE, UNCUT, Cuts
+from mlsystem.train.problem import Problem
 
 MOST_ROUNDS = 1500
 PATIENCE = 40
@@ -76,13 +77,14 @@ def recipes(rows: int) -> tuple[Recipe, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """One configuration on its way: what is fitted, and until when each fold may take."""
+    """One configuration on its way: what is fitted, until when each fold may take, and where a replay cuts."""
 
     problem: Problem
     matrices: Matrices
     parameters: dict[str, Any]
     clock: Clock
     fold_s: float
+    cuts: Cuts
     stop: Event = field(default_factory=Event)
 
 
@@ -93,27 +95,40 @@ class _Run:
     booster: Any
     curve: list[float]
     valid: Singles
-    cut: bool
+    cut: int
+    """Rounds after which the clock ended the fit, UNCUT if it did not."""
 
 
-def fit_trees(problem: Problem, matrices: Matrices, recipe: Recipe, *, clock: Clock, threads: int) -> Candidate | None:
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long fits may take: until the clock says so, or up to the rounds at which an earlier run was cut."""
+
+    clock: Clock
+    threads: int
+    cuts: Cuts = NOWHERE
+
+
+def fit_trees(problem: Problem, matrices: Matrices, recipe: Recipe, pace: Pace) -> Candidate | None:
     """Fit one configuration; None if the budget ends before every fold has a model."""
+    clock, threads = pace.clock, pace.threads
     began = clock.spent
     refit = problem.time is not None  # as good as another turn of all threads
     shifts = -(-len(problem.folds) // threads) + refit
     parameters = {**_parameters(problem, recipe), "num_threads": max(1, threads // len(problem.folds))}
-    work = _Work(problem, matrices, parameters, clock, clock.left * SHARE_OF_BUDGET / shifts)
+    work = _Work(problem, matrices, parameters, clock, clock.left * SHARE_OF_BUDGET / shifts, pace.cuts)
     runs = _fit_folds(work, threads)
     if runs is None:
         return None
     rounds = _best_round([run.curve for run in runs])
-    kept = _bag(work, runs, rounds) or [_refit(work, rounds, threads)]
+    bag = _bag(work, runs, rounds)
+    kept = bag or [_refit(work, rounds, threads)]
     member = Trees(tuple(run.booster.model_to_string(num_iteration=rounds) for run in kept), problem.margins)
     oof = _out_of_fold(problem, runs, rounds)
     rows = predicted_rows(oof)
     score = problem.score(problem.deciding, oof[rows], rows)
-    notes: dict[str, object] = {"rounds": rounds, "boosters": len(kept), "cut": any(run.cut for run in [*runs, *kept])}
-    return Candidate(recipe.name, "lightgbm", member, oof, score, clock.spent - began, notes)
+    cuts = Cuts(tuple(run.cut for run in runs), UNCUT if bag else kept[0].cut)
+    notes: dict[str, object] = {"rounds": rounds, "boosters": len(kept), "cut": cuts.any}
+    return Candidate(recipe.name, "lightgbm", member, oof, score, clock.spent - began, notes, cuts)
 
 
 def _best_round(curves: list[list[float]]) -> int:
@@ -142,7 +157,7 @@ def _fit_folds(work: _Work, threads: int) -> list[_Run] | None:
     """Fit all folds; whatever ends this early also ends the fits that are still running, at their next round."""
     pool = ThreadPoolExecutor(threads)
     try:
-        runs = list(pool.map(partial(_fit_fold, work), work.problem.folds))
+        runs = list(pool.map(partial(_fit_fold, work), range(len(work.problem.folds))))
     finally:
         work.stop.set()
         pool.shutdown(wait=False, cancel_futures=True)
@@ -150,14 +165,15 @@ def _fit_folds(work: _Work, threads: int) -> list[_Run] | None:
     return fitted if len(fitted) == len(runs) else None
 
 
-def _fit_fold(work: _Work, fold: Fold) -> _Run | None:
+def _fit_fold(work: _Work, place: int) -> _Run | None:
     if work.clock.left <= 0 or work.stop.is_set():
         return None
+    fold = work.problem.folds[place]
     fit, valid = work.matrices.fold(fold)
     data = _dataset(work.problem, fit, fold.fit)
     held = _dataset(work.problem, valid, fold.valid, data)
     record: dict[str, dict[str, list[float]]] = {}
-    guard = _Guard(work.clock, work.clock.spent + work.fold_s, work.stop)
+    guard = _Guard(work.clock, work.clock.spent + work.fold_s, work.stop, most=work.cuts.of_fold(place))
     callbacks: list[Any] = [lgb.record_evaluation(record), lgb.early_stopping(PATIENCE, verbose=False), guard]
     booster = lgb.train(
         work.parameters, data, MOST_ROUNDS, valid_sets=[held], callbacks=callbacks, keep_training_booster=True
@@ -168,7 +184,7 @@ def _fit_fold(work: _Work, fold: Fold) -> _Run | None:
 
 @dataclass(eq=False)
 class _Guard:
-    """LightGBM callback that ends a fit when its time is up or the whole stage is being ended.
+    """LightGBM callback that ends a fit when its time is up, where a replay has to, or when the stage is being ended.
 
     No slots, no equality: LightGBM orders callbacks through their `__dict__` and keeps them in sets.
     """
@@ -176,14 +192,16 @@ class _Guard:
     clock: Clock
     until: float
     stop: Event
-    cut: bool = False
+    most: int = UNCUT
+    cut: int = UNCUT
     order: int = 100  # after recording and early stopping
     before_iteration: bool = False
 
     def __call__(self, env: Any) -> None:
         """End the fit by LightGBM's own exception; the rounds so far are kept."""
-        if self.stop.is_set() or self.clock.spent > self.until:
-            self.cut = True
+        rounds = env.iteration + 1
+        if self.stop.is_set() or self.clock.spent > self.until or rounds == self.most:
+            self.cut = rounds
             raise lgb.callback.EarlyStopException(env.iteration, env.evaluation_result_list)
 
 
@@ -205,7 +223,7 @@ def _refit(work: _Work, rounds: int, threads: int) -> _Run:
     """Fit all training rows in what is left of the budget."""
     rows: Ints = np.arange(len(work.problem.weight))
     tree = work.matrices.fit_tree(rows)
-    guard = _Guard(work.clock, work.clock.budget_s, Event())
+    guard = _Guard(work.clock, work.clock.budget_s, Event(), most=work.cuts.refit)
     parameters = {**work.parameters, "num_threads": threads if tree.size > MANY_CELLS else 1}
     callbacks: list[Any] = [guard]
     booster = lgb.train(parameters, _dataset(work.problem, tree, rows), rounds, callbacks=callbacks)
