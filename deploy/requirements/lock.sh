@@ -3,15 +3,18 @@
 #
 # runtime.txt       what the services need, with the build backend; the container image installs this
 # dev.txt           the same pins, and what the tests and checks need
-# engine-serve.txt  the same pins, cut down to what a delivered system needs to serve
-# engine-train.txt  ... and to train
+#
+# and in the engine's blueprint, for every delivered system, the same pins cut down to what it needs:
+#
+# serve.txt         to serve
+# train.txt         to train, test and serve
 #
 # Every line has its hashes, no line names a host: the installer asks the registry that it is set up for. Wheels
 # only, so that nothing is built while installing. One version for all Pythons and platforms.
 set -euo pipefail
 cd "$(dirname "$0")"
 root=../..
-engine=$root/services/ml_engineer/blueprint/pyproject.toml
+engine=$root/services/ml_engineer/blueprint
 
 resolve() { # OUTPUT ARGUMENT...
   local output=$1
@@ -22,5 +25,8 @@ resolve() { # OUTPUT ARGUMENT...
 
 resolve runtime.txt "$root/pyproject.toml" --extra build "$@"
 resolve dev.txt "$root/pyproject.toml" --extra build --extra dev --constraint runtime.txt "$@"
-resolve engine-serve.txt "$engine" --no-annotate --extra serve --constraint runtime.txt "$@"
-resolve engine-train.txt "$engine" --no-annotate --extra serve --extra train --constraint runtime.txt "$@"
+delivered() { # OUTPUT EXTRA...
+  resolve "$engine/requirements/$1" "$engine/pyproject.toml" --no-annotate --constraint dev.txt "${@:2}"
+}
+delivered serve.txt --extra serve "$@"
+delivered train.txt --extra serve --extra train --extra test "$@"

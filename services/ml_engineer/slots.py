@@ -187,7 +187,12 @@ def _regime(value: AnswerValue) -> Mapping[str, JsonValue]:
     found = list(dict.fromkeys(re.sub(r"[ -]?dss$", "", name) for name in names(value)))
     if strange := [name for name in found if name not in _REGIMES]:
         raise UnreadableError(f"{strange[0]!r} is none of {', '.join(_REGIMES)}")
-    return {"governance.regime": [*found]} if found else {}
+    keys: dict[str, JsonValue] = {"governance.regime": [*found]} if found else {}
+    if "hipaa" in found:  # whoever asks must be known
+        keys["serving.api_keys"] = "env:MLSYSTEM_API_KEYS"
+    if "pci" in found:  # a copy of the source could hold card numbers
+        keys["data.snapshot"] = "digest"
+    return keys
 
 
 SLOT_LIST: Final = (

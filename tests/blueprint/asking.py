@@ -41,6 +41,14 @@ def post(
     return _exchange(url, "POST", "/predict", body, {**typed, **(headers or {})})
 
 
+def ask(
+    url: str, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+) -> Answer:
+    """Ask any path; a body is JSON unless the headers say something else."""
+    typed = {} if body is None else {"Content-Type": "application/json"}
+    return _exchange(url, method, path, body, {**typed, **(headers or {})})
+
+
 def predict(url: str, *rows: Mapping[str, object] | object) -> Answer:
     return post(url, json.dumps({"rows": rows}).encode())
 

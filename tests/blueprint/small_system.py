@@ -16,6 +16,9 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from mlsystem.registry import Note, Registry
 from mlsystem.schema import Column, Schema, TaskSchema, encode_schema
+from mlsystem.serving.examples import example_rows
+from mlsystem.serving.model import Model
+from mlsystem.serving.package import Package
 
 NAME = "small"
 ROW: dict[str, object] = {
@@ -37,6 +40,7 @@ _COLUMNS = (
 )
 SCHEMA = Schema(task=TaskSchema(kind="binary", target="left", labels=("No", "Yes"), positive="Yes"), columns=_COLUMNS)
 REGRESSION = Schema(task=TaskSchema(kind="regression", target="left"), columns=_COLUMNS)
+THREE = Schema(task=TaskSchema(kind="multiclass", target="left", labels=("No", "Soon", "Late")), columns=_COLUMNS)
 
 _NUMBERS = 6  # tenure, charges, and four of the date
 
@@ -59,6 +63,16 @@ def classifier(bias: float = 0.0) -> bytes:
 def regressor(bias: float = 0.0) -> bytes:
     """Return the formula without its sigmoid as an ONNX file."""
     return _model([*_raw_nodes(bias), helper.make_node("Identity", ["raw"], ["value"])], "value", 1)
+
+
+def three_classes() -> bytes:
+    """Return the formula as an ONNX file of three classes: No, and Yes in two equal halves."""
+    positive = helper.make_node("Sigmoid", ["raw"], ["positive"])
+    negative = helper.make_node("Sub", ["one", "positive"], ["negative"])
+    half = helper.make_node("Constant", [], ["half"], value=numpy_helper.from_array(np.array(0.5)))
+    part = helper.make_node("Mul", ["positive", "half"], ["part"])
+    all_three = helper.make_node("Concat", ["negative", "part", "part"], ["probabilities"], axis=1)
+    return _model([*_raw_nodes(0.0), positive, negative, half, part, all_three], "probabilities", 3)
 
 
 def slow_classifier() -> bytes:
@@ -105,7 +119,8 @@ def spec_text(**serving: object) -> str:
 
 def package_files(model: bytes, schema: Schema = SCHEMA, *, outcome: str = "success") -> dict[str, bytes]:
     """Return the files of a package."""
-    rows = [ROW, {**ROW, "customer": "C-2", "tenure": " 3.5 ", "charges": "", "plan": "yearly"}]
+    nobody = {**ROW, "customer": ""}
+    rows = [nobody, {**nobody, "tenure": " 3.5 ", "charges": "", "plan": "yearly"}]
     return {
         "model.onnx": model,
         "schema.json": encode_schema(schema),
@@ -114,6 +129,14 @@ def package_files(model: bytes, schema: Schema = SCHEMA, *, outcome: str = "succ
         "manifest.json": msgspec.json.encode({"name": NAME}),
         "reference.json": msgspec.json.encode(rows),
     }
+
+
+def with_answers(files: dict[str, bytes], schema: Schema = SCHEMA) -> dict[str, bytes]:
+    """Return the files of a package with what its model answers for the reference rows, as `package` records it."""
+    package = Package(0, "", files)
+    answer = Model(package, name=NAME).answer(example_rows(schema, package.reference()), strict=False)
+    told = [{"prediction": p.prediction, "probabilities": p.probabilities} for p in answer.predictions]
+    return {**files, "metrics.json": msgspec.json.encode({"reference_predictions": told})}
 
 
 def write_package(directory: Path, model: bytes, schema: Schema = SCHEMA, **serving: object) -> Path:
@@ -140,7 +163,9 @@ def register(registry: Registry, bias: float, *, outcome: str = "success", keep:
     """Register the model of a bias and return its version."""
     evidence = {"outcome": outcome, "servable": outcome != "failed"}
     note = Note("a test", "a bias", evidence)
-    return registry.register(package_files(classifier(bias)), f"digest-{bias}", note, keep=keep)[0]
+    digest = f"digest-{bias}"
+    files = {**package_files(classifier(bias)), "manifest.json": msgspec.json.encode({"name": NAME, "digest": digest})}
+    return registry.register(files, digest, note, keep=keep)[0]
 
 
 def _raw_nodes(bias: float) -> list[NodeProto]:

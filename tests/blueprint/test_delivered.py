@@ -9,17 +9,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from mlsystem.registry import Note
 from mlsystem.schema import Schema, encode_schema
-from mlsystem.serving.examples import example_rows
-from mlsystem.serving.model import Model
-from mlsystem.serving.package import Package
 from services.ml_engineer.wheel import BLUEPRINT, build
 from tests.blueprint.small_system import (
-    NAME,
     NOTE,
     REGRESSION,
     SCHEMA,
@@ -27,6 +22,7 @@ from tests.blueprint.small_system import (
     make_system,
     package_files,
     regressor,
+    with_answers,
 )
 
 ENGINE_TEST = """
@@ -48,11 +44,7 @@ def deliver(root: Path, wheel: Path, schema: Schema, model: bytes) -> Path:
     """Lay a system out as it is delivered: spec, contract, engine, tests, and a registry with one live version."""
     registry = make_system(root)
     (root / "schema.json").write_bytes(encode_schema(schema))
-    files = package_files(model, schema)
-    loaded = Model(Package(0, "", files), name=NAME)
-    answer = loaded.answer(example_rows(schema, Package(0, "", files).reference()), strict=False)
-    told = [{"prediction": p.prediction, "probabilities": p.probabilities} for p in answer.predictions]
-    files["metrics.json"] = msgspec.json.encode({"reference_predictions": told})
+    files = with_answers(package_files(model, schema), schema)
     registry.register(files, "digest", Note("a test", "", {"servable": True, "outcome": "success"}))
     registry.promote(1, NOTE)
     (root / "vendor").mkdir()

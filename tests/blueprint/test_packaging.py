@@ -19,7 +19,8 @@ from mlsystem.errors import GateFailed, StageMissing
 from mlsystem.evaluation.command import evaluate
 from mlsystem.output import Reporter
 from mlsystem.packaging import package, package_digest
-from mlsystem.registry import promote, registry_of
+from mlsystem.registry import registry_of
+from mlsystem.registry.command import promote
 from mlsystem.serving.examples import example_rows
 from mlsystem.serving.model import Model
 from mlsystem.serving.package import Package

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlsystem import __version__
 from mlsystem.serving.process import serving
 from tests.blueprint.asking import begin_request, end_request, get, metric, post, predict
 from tests.blueprint.small_system import (
@@ -322,7 +323,7 @@ def test_an_unknown_path_and_another_method_are_refused_in_the_same_shape(
 def test_health_readiness_and_version_say_what_is_answering(url: str) -> None:
     assert get(url, "/healthz").json == {"status": "ok"}
     assert get(url, "/readyz").json == {"status": "ready", "version": 0}
-    assert get(url, "/version").json == {"name": "small", "version": 0, "digest": "", "engine": "0.1.0"}
+    assert get(url, "/version").json == {"name": "small", "version": 0, "digest": "", "engine": __version__}
 
 
 def test_a_server_without_a_live_version_is_alive_but_not_ready(tmp_path: Path) -> None:
@@ -366,7 +367,7 @@ def test_the_openapi_document_describes_the_real_columns_and_its_example_works(u
     assert row["required"] == ["tenure", "charges", "plan", "joined"]
     assert list(row["properties"]) == ["customer", "tenure", "charges", "plan", "joined"]
     assert "monthly, yearly" in row["properties"]["plan"]["description"]
-    assert set(operation["responses"]) == {"200", "400", "408", "413", "415", "422", "503"}
+    assert set(operation["responses"]) == {"200", "400", "408", "413", "415", "422", "500", "503"}
     assert post(url, json.dumps(example).encode()).status == 200
 
 

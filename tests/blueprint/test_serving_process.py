@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,13 +21,23 @@ import msgspec
 import pytest
 
 from mlsystem.errors import ServingError
-from mlsystem.registry import Note, Registry
+from mlsystem.registry import Note
 from mlsystem.serving.load import Window, open_loop, request, run
 from mlsystem.serving.model import Model
 from mlsystem.serving.package import Package
 from mlsystem.serving.process import Listening, serving
+from mlsystem.state import open_state
 from tests.blueprint.asking import get, metric, predict
-from tests.blueprint.small_system import NOTE, ROW, classifier, make_system, register, slow_classifier, write_package
+from tests.blueprint.small_system import (
+    NOTE,
+    ROW,
+    classifier,
+    make_system,
+    package_files,
+    register,
+    slow_classifier,
+    write_package,
+)
 
 PATIENCE_S = 30.0
 
@@ -81,21 +93,21 @@ def test_a_server_that_started_without_a_version_takes_the_first_promotion(tmp_p
 
 
 def test_a_version_that_cannot_be_loaded_leaves_the_one_that_answers(tmp_path: Path) -> None:
-    """A damaged model never answers; the failure is counted, and the next sound version is taken."""
-    registry = make_system(tmp_path, 0.0, 1.0, 2.0)
+    """What is no model never answers; it is counted and named, and the next sound version is taken."""
+    registry = make_system(tmp_path, 0.0)
     registry.promote(1, NOTE)
-    damage(registry, tmp_path, 2)
+    files = package_files(b"not a model")
+    registry.register(files, "no model", Note("a test", "", {"servable": True}))
+    register(registry, 2.0)
     with serving(tmp_path) as server:
         registry.promote(2, NOTE)
-        wait_until(lambda: metric(server.url, "model_switch_failures_total") >= 1)
+        wait_until(lambda: metric(server.url, 'mlsystem_model_refused{version="2"}') == 1)
         assert predict(server.url, ROW).json["model"]["version"] == 1
+        assert [refused["version"] for refused in get(server.url, "/readyz").json["refused"]] == [2]
         registry.promote(3, NOTE)
         wait_until(lambda: predict(server.url, ROW).json["model"]["version"] == 3)
-
-
-def damage(registry: Registry, root: Path, version: int) -> None:
-    sha256 = registry.ledger().versions[version].files["model.onnx"].sha256
-    (root / "registry" / "blobs" / "sha256" / sha256).write_bytes(b"not a model")
+        assert get(server.url, "/readyz").json == {"status": "ready", "version": 3}
+        assert metric(server.url, "model_switch_failures_total") >= 1
 
 
 def test_a_server_can_be_held_on_one_version(tmp_path: Path) -> None:
@@ -211,23 +223,6 @@ def test_telemetry_is_off_before_onnx_runtime_is_loaded(tmp_path: Path) -> None:
     assert told.stdout.strip() == "1"
 
 
-def test_smoke_posts_a_row_of_the_data_and_tells_the_prediction(tmp_path: Path) -> None:
-    make_system(tmp_path, 0.0).promote(1, NOTE)
-    with serving(tmp_path) as server:
-        told = json.loads(cli(tmp_path, "smoke", "--url", server.url, "--json").stdout)
-    assert told == {"ok": True, "version": 1, "prediction": "Yes", "row": ROW}
-
-
-def test_smoke_without_a_server_says_how_to_start_one(tmp_path: Path) -> None:
-    make_system(tmp_path, 0.0).promote(1, NOTE)
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port = sock.getsockname()[1]
-    ended = cli(tmp_path, "smoke", "--url", f"http://127.0.0.1:{port}", "--json")
-    error = json.loads(ended.stdout)["error"]
-    assert (ended.returncode, error["code"]) == (4, "no_server")
-    assert "python -m mlsystem serve" in error["message"]
-
-
 def test_versions_made_while_a_server_runs_can_be_promoted_by_anybody(tmp_path: Path) -> None:
     """The command line of another process is enough; the server is not told, it looks."""
     registry = make_system(tmp_path, 0.0)
@@ -265,3 +260,55 @@ def test_a_model_is_ready_when_any_of_its_rows_is_answered(tmp_path: Path) -> No
     package = write_package(tmp_path, classifier())
     (package / "reference.json").write_bytes(msgspec.json.encode([{**ROW, "tenure": "many"}, ROW]))
     assert Model(Package.read(package), name="small").example == ROW
+
+
+class Caller:
+    """A client that never stops asking on connections that it keeps, and notes what became of each request."""
+
+    def __init__(self, url: str) -> None:
+        parts = urllib.parse.urlsplit(url)
+        self._address = str(parts.hostname), int(parts.port or 0)
+        self.answered = 0
+        self.lost: list[str] = []
+
+    def ask_until_the_door_is_closed(self) -> None:
+        body = json.dumps({"rows": [ROW]}).encode()
+        connection = http.client.HTTPConnection(*self._address, timeout=PATIENCE_S)
+        while True:
+            try:
+                connection.connect()
+            except ConnectionRefusedError:
+                return
+            try:
+                while connection.sock is not None:
+                    connection.request("POST", "/predict", body, {"Content-Type": "application/json"})
+                    assert connection.getresponse().read().startswith(b'{"model"')
+                    self.answered += 1
+            except (OSError, http.client.HTTPException) as error:
+                self.lost.append(repr(error))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_server_that_is_stopped_under_load_answers_everything_that_reached_it(tmp_path: Path, workers: int) -> None:
+    """Connections are closed by their last answer, never under a request; readiness is false at once."""
+    make_system(tmp_path, 0.0, workers=workers).promote(1, NOTE)
+    with serving(tmp_path, "--linger", "0.5") as server, ThreadPoolExecutor(4) as threads:
+        callers = [Caller(server.url) for _ in range(4)]
+        asking = [threads.submit(caller.ask_until_the_door_is_closed) for caller in callers]
+        wait_until(lambda: all(caller.answered > 20 for caller in callers))
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: get(server.url, "/readyz").status == 503)
+        for done in asking:
+            done.result(PATIENCE_S)
+        assert server.process.wait(PATIENCE_S) == 0
+    assert [caller.lost for caller in callers] == [[]] * 4
+    kept = open_state("sqlite:state/serving.db", tmp_path).captures(since=0, until=time.time() + 60)
+    assert len(list(kept)) == sum(caller.answered for caller in callers)
+
+
+def test_a_model_that_is_slow_is_held_to_the_time_limit_for_a_single_row_too(tmp_path: Path) -> None:
+    """It is asked in a thread: the event loop, and with it health, is never held by a model."""
+    package = write_package(tmp_path, slow_classifier(), timeout="50ms")
+    with serving(package, "--package", str(package)) as server:
+        refused = predict(server.url, ROW)
+    assert (refused.status, refused.error["limit"]) == (503, {"name": "serving.timeout", "value": 0.05})

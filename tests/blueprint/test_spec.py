@@ -92,11 +92,7 @@ def test_a_column_may_have_dots_in_its_name() -> None:
     ("line", "key"),
     [
         ("[decision]\nthreshold = 0.3", "decision.threshold"),
-        ("[derive]\nratio = 'a / b'", "derive.ratio"),
         ("[columns.age]\nprotected = true", "columns.age.protected"),
-        ("[serving.replicas]\nmax = 3", "serving.replicas.max"),
-        ("[governance]\nregime = ['hipaa']", "governance.regime"),
-        ("[registry]\nurl = 's3://bucket/models'", "registry.url"),
         ("[search]\ntrials = 5", "search.trials"),
     ],
 )

@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -13,7 +14,7 @@ import pytest
 
 from mlsystem.errors import StageMissing
 from mlsystem.output import Reporter, Trace
-from mlsystem.stages import Stage, Workspace, publish, read_result, run_stage, scratch_beside, stage_dir
+from mlsystem.stages import Stage, Workspace, publish, read_result, read_run, run_stage, scratch_beside, stage_dir
 from tests.blueprint.made_tables import churn, make_system
 
 KEYS = ("search", "task.kind")
@@ -40,8 +41,20 @@ def test_a_stage_leaves_its_files_and_its_result(workspace: Workspace) -> None:
     folder = stage_dir(workspace, "train", stage.digest(workspace))
     assert (result, sorted(path.name for path in folder.iterdir())) == (
         {"digest": folder.name, "rows": 3},
-        ["model.txt", "result.json"],
+        ["model.txt", "result.json", "run.json"],
     )
+
+
+def test_a_stage_knows_when_it_was_run_and_not_when_it_was_used(workspace: Workspace) -> None:
+    stage = Stage("train", KEYS, ("abc",))
+    before = datetime.now(UTC)
+    digest = str(run_stage(workspace, stage, lambda _: {})["digest"])
+    first = read_run(workspace, "train", digest)
+    run_stage(workspace, stage, lambda _: {})
+    assert before <= first.started <= first.ended <= datetime.now(UTC)
+    assert read_run(workspace, "train", digest) == first
+    with pytest.raises(StageMissing, match="run `python -m mlsystem evaluate`"):
+        read_run(workspace, "evaluate", digest)
 
 
 def test_a_finished_stage_is_read_and_not_run(workspace: Workspace) -> None:

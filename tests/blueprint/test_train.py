@@ -29,7 +29,7 @@ from mlsystem.train.baselines import fit_baselines
 from mlsystem.train.calibrate import SLOPES, fit_calibration
 from mlsystem.train.candidate import Candidate
 from mlsystem.train.clock import Clock
-from mlsystem.train.command import as_problem, fit
+from mlsystem.train.command import Run, as_problem, fit
 from mlsystem.train.ensemble import choose
 from mlsystem.train.problem import Fold, Problem
 from mlsystem.train.record import LINEAR, MODEL, Record, read_record
@@ -48,7 +48,7 @@ def trained(dataset: Dataset, out: Path, **options: Any) -> tuple[dict[str, Any]
         data=Data(source=("rows.csv",)),
         search=msgspec.structs.replace(Search(), **options),
     )
-    return fit(dataset, spec, out, clock=Clock.start(60), reporter=SILENT), read_record(out)
+    return fit(dataset, spec, out, Run(Clock.start(60), SILENT)), read_record(out)
 
 
 def churned(rows: int = 700, seed: int = 0) -> Dataset:

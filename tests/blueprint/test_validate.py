@@ -53,7 +53,12 @@ def test_validate_tells_rows_findings_split_and_snapshot(tmp_path: Path) -> None
         "rows": 600,
         "columns": 6,
         "schema": "schema.json",
-        "snapshot": {"digest": digest, "rows": 600, "path": f"data/snapshots/{digest}"},
+        "snapshot": {
+            "digest": digest,
+            "rows": 600,
+            "path": f"data/snapshots/{digest}",
+            "files": [{"name": "rows.csv", "sha256": digest, "bytes": (tmp_path / "rows.csv").stat().st_size}],
+        },
     }
     assert (result["split"]["method"], result["split"]["train"], result["split"]["holdout"]) == ("random", 480, 120)
 

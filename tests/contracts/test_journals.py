@@ -19,6 +19,7 @@ from services.gateway.handlers import judge
 from services.ml_engineer import build
 from services.ml_engineer.dossier import Design
 from services.ml_engineer.engine import Evaluation, Packaged, Profile, Training, Validation
+from services.ml_engineer.evidence import Tested
 from tests.contracts.journals import EXPECTED, NAMES, facts, folded, journal
 
 RESULTS: Final[dict[str, Any]] = {
@@ -32,7 +33,7 @@ RESULTS: Final[dict[str, Any]] = {
     "package": Packaged,
     "promote": build.Promotion,
     "document": bool,
-    "test": build.Tested,
+    "test": Tested,
 }
 """Step -> what the ml-engineer of the day reads its recorded result as."""
 

@@ -14,8 +14,11 @@ from typing import Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import JsonValue
 
-from mlsystem.spec import seconds
+from mlsystem.spec import Spec, seconds
 from services.ml_engineer.documents import figures, markdown
+from services.ml_engineer.documents.alerting import Alerting
+from services.ml_engineer.documents.placement import Placement
+from services.ml_engineer.documents.promises import Evidence
 from services.ml_engineer.documents.risks import risks
 from services.ml_engineer.documents.view import View
 from services.ml_engineer.dossier import Dossier
@@ -41,8 +44,18 @@ def locks(wheel: str, wheel_sha256: str) -> dict[str, str]:
 def render(dossier: Dossier) -> dict[str, str]:
     """Path in the system's directory -> text, of all that is written from facts; the locks are those of `locks`."""
     view = View(dossier)
-    given = {"view": view, "spec": view.spec, "dossier": dossier, "risks": risks(view)}
-    written = {path: _render(f"system/{path}{_SUFFIX}", **given) for path in _paths() if path not in _LOCKS}
+    placement = Placement(view)
+    given = {
+        "view": view,
+        "placement": placement,
+        "alerting": Alerting(view.spec),
+        "spec": view.spec,
+        "dossier": dossier,
+        "risks": risks(view),
+        "evidence": Evidence(view),
+    }
+    wanted = (path for path in _paths() if path not in _LOCKS and _applies(path, view.spec))
+    written = {path: _render(f"system/{path}{_SUFFIX}", **given) for path in wanted}
     return dict(sorted((written | locks(dossier.wheel, dossier.wheel_sha256)).items()))
 
 
@@ -56,6 +69,7 @@ def render_repository(dossier: Dossier) -> dict[str, str]:
         path: _render(
             f"repository/workflow.yml{_SUFFIX}",
             view=view,
+            placement=Placement(view),
             spec=view.spec,
             dossier=dossier,
             directory=dossier.directory,
@@ -63,6 +77,11 @@ def render_repository(dossier: Dossier) -> dict[str, str]:
             minutes=_WORKFLOW_MINUTES + budget_minutes,
         )
     }
+
+
+def _applies(path: str, spec: Spec) -> bool:
+    """Whether the spec wants a file."""
+    return spec.export.kserve or not path.startswith("deploy/kserve/")
 
 
 def _paths() -> list[str]:

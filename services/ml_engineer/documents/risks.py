@@ -48,8 +48,7 @@ def _measured(view: View) -> Iterator[Risk]:
     if view.rate_rps is not None and view.rate_rps < view.peak_rps:
         yield Risk(
             f"Latency was measured at {figure(view.rate_rps)} requests a second, the peak is {figure(view.peak_rps)}.",
-            f"Set `objectives.rate_rps` to {figure(view.peak_rps)} and run `make evaluate`, or run "
-            f"{view.processes} processes.",
+            f"Set `objectives.rate_rps` to {figure(view.peak_rps)} and run `make evaluate`.",
         )
 
 
@@ -61,16 +60,18 @@ def _open(view: View) -> Iterator[Risk]:
             "Rows were held out at random: the numbers say nothing about how quality changes over time.",
             "If a column says when a row was known, name it in `data.time`.",
         )
-    for assumption in view.dossier.design.assumptions:
-        yield Risk(f"Nobody confirmed: {text(assumption)}", "Confirm it, or change it and run again.")
+    if assumed := len(view.assumptions):
+        things = "1 thing was" if assumed == 1 else f"{assumed} things were"
+        yield Risk(f"{things} assumed, and nobody confirmed it.", "Confirm them, or change them and run again.")
 
 
 def _standing(view: View) -> Iterator[Risk]:
     yield Risk(
-        "The world changes and nothing here notices: there is no drift detection yet.",
-        "Compare predictions with outcomes as they come, and train again on fresh data.",
+        "Whether predictions come true is known only where outcomes are sent back; until then quality is an estimate.",
+        "Have somebody send `POST /outcomes`: [monitoring](monitoring.md).",
     )
-    yield Risk(
-        f"The registry {cell_code(view.spec.registry.url)} is not in git, and on one disk.",
-        "Back it up: [rollback](rollback.md).",
-    )
+    if "://" not in view.spec.registry.url:
+        yield Risk(
+            f"The registry {cell_code(view.spec.registry.url)} is not in git, and on one disk.",
+            "Back it up, or keep it in an object store (`registry.url`): [rollback](rollback.md).",
+        )

@@ -1,6 +1,6 @@
 """What the templates may say: the dossier's facts, put into words and rows.
 
-Owns every judgement that a document makes (what is told first, how many processes a rate takes), each
+Owns every judgement that a document makes (what is told first, what nobody confirmed), each
 from measured facts. A fact that was not measured is None and is told as not measured. Leaves the wording around them
 to the templates, and Markdown's rules to `markdown`.
 """
@@ -15,13 +15,13 @@ from typing import Final, Literal
 from pydantic import JsonValue
 
 from contracts.events import AnswerValue
-from mlsystem.spec import Spec, examine
-from services.ml_engineer.documents.figures import figure, interval, score
-from services.ml_engineer.documents.markdown import code, names, text
+from mlsystem.spec import Spec, examine, seconds
+from services.ml_engineer.documents.figures import figure, interval, percent, score
+from services.ml_engineer.documents.markdown import NOTHING, code, names, text
 from services.ml_engineer.dossier import Dossier
-from services.ml_engineer.engine import Finding, GateResult
+from services.ml_engineer.engine import ColumnProfile, Finding, GateResult
 from services.ml_engineer.request import words_of
-from services.ml_engineer.slots import SLOT_LIST, Known
+from services.ml_engineer.slots import SLOT_LIST, SLOTS_BY_ID, Known
 
 Outcome = Literal["success", "partial", "failed"]
 
@@ -29,6 +29,7 @@ SERVED_METRICS: Final = ("latency_ms_p50", "latency_ms_p99", "rows_per_s")
 SMALLER_IS_BETTER: Final = frozenset({"log_loss", "brier", "ece", "mae", "rmse", "mase"})
 _IN_TARGET_UNITS: Final = frozenset({"mae", "rmse"})
 _TAKEN_AWAY: Final = frozenset({"dropped", "masked"})
+_REGIMES: Final = {"gdpr": "GDPR", "hipaa": "HIPAA", "pci": "PCI DSS"}
 _PROTECTED: Final = frozenset(
     {"age", "ethnicity", "disability", "gender", "marital", "married", "nationality", "partner", "pregnant", "race"}
     | {"religion", "senior", "sex"}
@@ -62,6 +63,19 @@ class Candidate:
     wall_s: float
     weight: float
     verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnRow:
+    """A column of the data."""
+
+    name: str
+    type: str
+    used: str
+    missing: str
+    distinct: str
+    personal: bool
+    why: str
 
 
 @dataclass(frozen=True)
@@ -199,6 +213,11 @@ class View:
         )
 
     @property
+    def deciding(self) -> str:
+        """The deciding metric on the holdout; a dash if it was not measured."""
+        return self._metric(self.metric).value if self.metric in self.dossier.evaluation.metrics else NOTHING
+
+    @property
     def headline(self) -> str:
         """The deciding metric in a sentence; empty if it was not measured."""
         if self.metric not in self.dossier.evaluation.metrics:
@@ -298,7 +317,8 @@ class View:
     @property
     def masked(self) -> tuple[str, ...]:
         """Columns of personal data."""
-        found = (finding.columns for finding in self.dossier.validation.findings if finding.kind == "pii")
+        findings = self.dossier.validation.findings
+        found = (finding.columns for finding in findings if finding.kind == "pii" and finding.action != "converted")
         return tuple(dict.fromkeys(name for columns in found for name in columns))
 
     @property
@@ -308,10 +328,8 @@ class View:
 
     @property
     def regime(self) -> str:
-        """Rules that the data are said to be under; empty: none."""
-        known = self.dossier.known.get("security.regime")
-        told = "" if known is None else _shown(known.value)
-        return "" if told.lower() in {"none", "no", ""} else told
+        """Rules that the data are under; empty: none."""
+        return ", ".join(_REGIMES[name] for name in self.spec.governance.regime)
 
     @property
     def example(self) -> dict[str, JsonValue]:
@@ -346,6 +364,43 @@ class View:
         known = self.dossier.known.get("business.goal")
         return self.spec.goal or (str(known.value) if known else self.dossier.request)
 
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """What nobody confirmed, in words: the question, what was assumed, the keys that say so."""
+        known = (self.dossier.known.get(slot.id) for slot in SLOT_LIST)
+        assumed = tuple(_assumed(item) for item in known if item is not None and item.origin == "default")
+        return assumed or self.dossier.design.assumptions
+
+    @property
+    def retention(self) -> str:
+        """How long captured requests are kept: the shorter of the two keys."""
+        capture, own = self.spec.capture.retention, self.spec.governance.retention
+        return min(capture, own, key=seconds)
+
+    @property
+    def columns(self) -> tuple[ColumnRow, ...]:
+        """Every column of the data, and what it is for."""
+        return tuple(self._column(column) for column in self.dossier.profile.columns)
+
+    def _column(self, column: ColumnProfile) -> ColumnRow:
+        why = [f.text for f in self.dossier.validation.findings if column.name in f.columns and f.action in _TAKEN_AWAY]
+        rule = self.spec.columns.get(column.name)
+        why += [rule.why] if rule and rule.why else []
+        return ColumnRow(
+            name=column.name,
+            type=column.type,
+            used=self._use(column.name),
+            missing=percent(column.missing),
+            distinct=figure(column.distinct),
+            personal=column.name in self.masked,
+            why=" ".join(why),
+        )
+
+    def _use(self, name: str) -> str:
+        data = self.spec.data
+        special = {self.spec.task.target: "target", data.entity: "names whom a row is about", self.time_column: "time"}
+        return special.get(name) or ("feature" if name in self.features else "not used")
+
     # ---- serving
 
     def served(self, name: str) -> float | None:
@@ -374,11 +429,6 @@ class View:
         return self.spec.objectives.rate_rps * self.spec.objectives.peak_factor
 
     @property
-    def processes(self) -> int | None:
-        """Server processes that hold the peak without any of them going over the rate that was measured."""
-        return math.ceil(self.peak_rps / self.rate_rps) if self.rate_rps else None
-
-    @property
     def memory_limit_mb(self) -> int | None:
         """A limit for one server: three times what was measured, since two versions are loaded during a switch."""
         measured = self.dossier.evaluation.memory_mb
@@ -405,6 +455,12 @@ class View:
 
 def _shown(value: AnswerValue) -> str:
     return ", ".join(value) if isinstance(value, list) else figure(value) if isinstance(value, bool) else str(value)
+
+
+def _assumed(known: Known) -> str:
+    slot = SLOTS_BY_ID[known.id]
+    keys = ", ".join(slot.effect(known.value))
+    return f"{slot.text} Assumed: {_shown(known.value)}{f' ({keys})' if keys else ''}."
 
 
 def _origin(known: Known) -> str:

@@ -23,10 +23,11 @@ from tests.bench.mesh.contest import Contest, Load
 from tests.bench.mesh.growth import Growth
 from tests.bench.mesh.look import Look, look
 from tests.bench.mesh.ours import sweep
-from tests.bench.mesh.peer import PEERS, Environment, NotToBeHadError, installed
+from tests.bench.mesh.peer import PEERS, installed
 from tests.bench.mesh.profile import ProfileError
 from tests.bench.mesh.program import ProgramError
 from tests.bench.mesh.told import Told
+from tests.environments import Environment, NotToBeHadError
 
 PARTS: Final = ("start", "tasks", "requests", "recovery", "growth")
 _LOAD: Final = Load()

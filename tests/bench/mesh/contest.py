@@ -16,8 +16,9 @@ from services._runtime.embedded import free_port
 from tests.bench.mesh.cost import resident_mb
 from tests.bench.mesh.figures import Figures, percentile
 from tests.bench.mesh.ours import Mesh, folder, stored_at
-from tests.bench.mesh.peer import PEERS, Environment, Peer
+from tests.bench.mesh.peer import PEERS, Peer
 from tests.bench.mesh.program import Program, Run, clean_environment
+from tests.environments import Environment
 from tests.server import NatsServer
 
 OURS: Final = "mlmesh"

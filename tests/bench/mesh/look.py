@@ -16,7 +16,7 @@ from tests.bench.mesh import profile
 from tests.bench.mesh.contest import Load, asking_driver, running
 from tests.bench.mesh.figures import percentile
 from tests.bench.mesh.ours import Mesh, folder
-from tests.bench.mesh.place import BENCH
+from tests.environments import BENCH
 from tests.server import NatsServer
 
 _SECONDS: Final = 10

@@ -25,8 +25,8 @@ from services._runtime.health import trouble
 from services._runtime.settings import Settings
 from services._runtime.telemetry import nanoseconds
 from tests.architecture.tree import ROOT
-from tests.bench.mesh.place import BENCH
 from tests.bench.mesh.program import Program, ProgramError, clean_environment
+from tests.environments import BENCH
 from tests.processes import MODULES
 from tests.server import NatsServer
 

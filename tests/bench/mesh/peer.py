@@ -4,22 +4,16 @@ What it takes to install one is in `peers/<name>.txt`, what it does in `peers/wi
 the system guarantees and what it does not.
 """
 
-import shutil
-import subprocess
-import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
-from tests.bench.mesh.place import BENCH
 from tests.bench.mesh.program import Program, clean_environment
+from tests.environments import Environment, environment
 from tests.server import NatsServer
 
 _LISTS: Final = Path(__file__).parent / "peers"
-_INSTALL_S: Final = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,48 +61,9 @@ PEERS: Final = {
 }
 
 
-class NotToBeHadError(Exception):
-    """A peer that cannot be installed here; the text is why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Environment:
-    """Where a peer is installed."""
-
-    python: Path
-    versions: Mapping[str, str]
-    size_mb: float
-    """Of everything that is installed, the interpreter aside."""
-
-
 def installed(name: str) -> Environment:
-    """The peer's environment, made if it is not there or its list has changed. Raises NotToBeHadError."""
-    wanted = _LISTS / f"{name}.txt"
-    digest = blake2b(wanted.read_bytes(), digest_size=6).hexdigest()
-    folder = BENCH / "envs" / f"{name}-{digest}"
-    python = folder / "bin" / "python"
-    if not (folder / "complete").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        _uv("venv", "--python", sys.executable, str(folder))
-        _uv("pip", "install", "--only-binary", ":all:", "--python", str(python), "--requirement", str(wanted))
-        (folder / "complete").touch()
-    listed = _uv("pip", "freeze", "--python", str(python)).splitlines()
-    versions = dict(line.split("==", 1) for line in listed if "==" in line)
-    return Environment(python, versions, _size_mb(folder))
-
-
-def _uv(*arguments: str) -> str:
-    command = [str(Path(sys.executable).parent / "uv"), "--quiet", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_INSTALL_S, check=False)
-    if done.returncode != 0:
-        raise NotToBeHadError(done.stderr.strip()[-400:] or f"uv {arguments[0]} failed")
-    return done.stdout
-
-
-def _size_mb(folder: Path) -> float:
-    """Bytes of what was installed, compiled files left out: they are made on the first run."""
-    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-    return sum(path.stat().st_size for path in files if path.suffix != ".pyc") / 1e6
+    """The peer's environment. Raises NotToBeHadError."""
+    return environment(_LISTS / f"{name}.txt")
 
 
 @dataclass(slots=True)

@@ -14,9 +14,8 @@ from typing import Final
 
 from services._runtime.embedded import find_server, version_of
 from tests.architecture.tree import ROOT
+from tests.environments import BENCH
 
-BENCH: Final = ROOT / ".bench"
-"""Environments and stores; ignored by git, removed by `make clean`."""
 OURS: Final = ("nats-py", "pydantic", "uvloop", "opentelemetry-sdk", "structlog")
 _SYNCS: Final = 40
 _OF_BOTH: Final = {"uvloop"}
@@ -68,6 +67,16 @@ def installed_mb() -> tuple[float, float]:
     engine = {name for extra in ("serve", "train") for name in _named(extra)} - _OF_BOTH
     lean = _closure([name for name in _needed(distribution("mlmesh")) if name not in engine])
     return _size_mb(lean), _size_mb(whole)
+
+
+def closure_mb(names: list[str]) -> float:
+    """Megabytes of these distributions and of what they need."""
+    return _size_mb(_closure(names))
+
+
+def engine_needs(extra: str) -> list[str]:
+    """What the engine's wheel asks for, with this extra."""
+    return list(_named(extra))
 
 
 def _named(extra: str) -> Iterator[str]:

@@ -41,8 +41,11 @@ from tests.services.ml_engineer.house import REQUEST, House, opened
 from tests.services.ml_engineer.made import fact
 from tests.services.ml_engineer.pids import gone
 
-BUILD = ("before", "scaffold", "validate", "train", "evaluate", "package", "promote", "document", "test")
-COMMANDS = ("profile", "check", "validate", "train", "evaluate", "package", "history", "promote", "test")
+BUILD = (
+    *("before", "scaffold", "validate", "train", "evaluate", "package", "promote"),
+    *("sbom", "document", "test", "evidence"),
+)
+COMMANDS = ("profile", "check", "validate", "train", "evaluate", "package", "history", "promote", "sbom", "test")
 ANSWERS = {
     "scale.rate": "10 rps",
     "scale.spikes": "2x",
@@ -383,7 +386,7 @@ async def test_another_target_of_the_same_data_is_another_system(house: House) -
 
 async def test_an_answer_whose_key_has_no_effect_yet_is_unmet_and_told(house: House) -> None:
     """Never ignored: the outcome is partial, the design, the report and the summary say why."""
-    await house.submit(answers={"security.regime": "HIPAA"})
+    await house.submit(answers={"business.cost_of_error": "1 and 5"})
     final = await house.ended()
     assert isinstance(final.body, Completed)
     assert final.body.outcome == "partial"
@@ -392,12 +395,12 @@ async def test_an_answer_whose_key_has_no_effect_yet_is_unmet_and_told(house: Ho
     assert whole.design is not None
     assert whole.summary is not None
     (unmet,) = whole.delivered.unmet
-    assert unmet.startswith('governance.regime = ["hipaa"] is not supported yet')
-    assert "governance" not in whole.design.spec
+    assert unmet.startswith("decision.cost.false_negative = 5.0 is not supported yet")
+    assert "false_negative" not in str(whole.design.spec)
     assert unmet in final.body.reason
-    assert "hipaa" in whole.summary.text.lower()
+    assert "false_negative" in whole.summary.text
     written = (house.workspace / "ml" / "churn" / "docs" / "design.md").read_text()
-    assert "governance.regime" in written
+    assert "decision.cost.false_negative" in written
 
 
 async def test_what_comes_after_the_end_changes_nothing(house: House) -> None:

@@ -119,10 +119,11 @@ class Sketch:
         total = int(self.latency.sum())
         if not total:
             return None
-        reached = np.r_[0, np.cumsum(self.latency)] / total
-        edges_ms = 1000 * np.r_[0.0, _LATENCY_EDGES, 2 * _LATENCY_EDGES[-1]]
-        used = np.r_[True, self.latency > 0]
-        return float(np.interp(quantile, reached[used], edges_ms[used]))
+        edges = (0.0, *LATENCY_EDGES_S, 2 * LATENCY_EDGES_S[-1])
+        counts, wanted = self.latency.tolist(), quantile * total
+        place = next(i for i in range(len(counts)) if sum(counts[: i + 1]) >= wanted - 1e-9 and counts[i])
+        share = (wanted - sum(counts[:place])) / counts[place]
+        return 1000 * (edges[place] + max(0.0, share) * (edges[place + 1] - edges[place]))
 
     def to_bytes(self) -> bytes:
         """Return the sketch as it is stored, about eight bytes a bin."""
