@@ -21,6 +21,8 @@ from pathlib import Path
 
 import psycopg
 
+from tests.tools import tool
+
 _START_S = 30.0
 
 
@@ -41,7 +43,7 @@ class Cluster:
         options = ["-p", str(self.port), "-k", str(self.folder), "-c", "listen_addresses=127.0.0.1", "-F"]
         with (self.folder / "log").open("ab") as log:
             process = subprocess.Popen(
-                _as_postgres([_binary("postgres"), "-D", str(self.folder / "data"), *options], dying_with_us=True),
+                _as_postgres([tool("postgres"), "-D", str(self.folder / "data"), *options], dying_with_us=True),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -56,7 +58,7 @@ class Cluster:
 
     def stop(self, how: str = "fast") -> None:
         """Stop the server: `fast` cuts its connections, `immediate` is a crash."""
-        command = [_binary("pg_ctl"), "-D", str(self.folder / "data"), "-m", how, "-w", "stop"]
+        command = [tool("pg_ctl"), "-D", str(self.folder / "data"), "-m", how, "-w", "stop"]
         subprocess.run(_as_postgres(command), check=False, capture_output=True, cwd="/")
         while self.processes:
             self.processes.pop().wait()
@@ -87,12 +89,13 @@ def cluster() -> Cluster:
 
 def new_cluster() -> Cluster:
     """Return a running cluster that the caller may stop, start and must `discard`."""
+    tool("postgres")
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
     if os.geteuid() == 0:
         shutil.chown(folder, "postgres", "postgres")
     options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"]
     subprocess.run(
-        _as_postgres([_binary("initdb"), "-D", str(folder / "data"), *options]),
+        _as_postgres([tool("initdb"), "-D", str(folder / "data"), *options]),
         check=True,
         capture_output=True,
         cwd="/",
@@ -113,14 +116,6 @@ def _as_postgres(command: Sequence[str], *, dying_with_us: bool = False) -> list
     dying = ["--pdeathsig", "QUIT"] if dying_with_us else []
     user = ["--reuid", "postgres", "--regid", "postgres", "--clear-groups"] if os.geteuid() == 0 else []
     return ["setpriv", *user, *dying, *command] if user or dying else list(command)
-
-
-def _binary(name: str) -> str:
-    """Return where Debian keeps a program of the server."""
-    kept = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
-    found = str(kept[-1]) if kept else shutil.which(name)
-    assert found, f"{name} is not there: install Debian's postgresql"
-    return found
 
 
 def _free_port() -> int:

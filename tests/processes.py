@@ -33,7 +33,8 @@ class Services:
             "MLMESH_STOP_GRACE_S": "0.5",
             "MLMESH_PUBLISH_TIMEOUT_S": "1",
             "MLMESH_LATENCY_S": "0.5",
-            "MLMESH_TRAIN_BUDGET_S": "5",
+            "MLMESH_PROOFS": "false",
+            "MLMESH_TRAIN_BUDGET_S": "2",
             "PYTHONWARNINGS": "default",
             **environment,
         }

@@ -58,6 +58,8 @@ class Settings(BaseSettings):
     """Wall time of the search for a model."""
     latency_s: float = Field(default=10, gt=0)
     """How long the latency of the delivered server is measured, a window."""
+    proofs: bool = True
+    """Whether a build proves what takes longer: recovery from failures, played on a copy, and training once more."""
     trainings: int = Field(default=1, ge=1)
     """Trainings at a time in one ml-engineer."""
     activations: int = Field(default=64, ge=1)

@@ -144,6 +144,8 @@ class Evaluation(Result):
     memory_mb: float | None = None
     model_mb: float | None = None
     holdout: dict[str, JsonValue] = {}
+    own: dict[str, dict[str, JsonValue]] = {}
+    """What the owner added (`derive`, `hooks`, `business`), with its cost."""
 
 
 class Packaged(Result):
@@ -155,6 +157,8 @@ class Packaged(Result):
     path: str = ""
     outcome: str = ""
     servable: bool = False
+    example: dict[str, JsonValue] = {}
+    """A row to try; empty where none can be shown."""
 
 
 class Promotion(Result):

@@ -1,14 +1,18 @@
-"""What a delivered system's own tests said, test by test: the evidence that its documents name.
+"""What was proven on a delivered system itself, by its tests and by a drill: the evidence that its documents name.
 
-Owns the record and reading it from pytest's JUnit file. Leaves running the tests to `build`.
+Owns the record of the tests, reading it from pytest's JUnit file, and the gates that follow. Leaves running both to
+`build`.
 """
 
 import contextlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 from xml.etree import ElementTree as ET
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from contracts.events import Gate
 
 
 class TestResult(BaseModel):
@@ -46,6 +50,20 @@ def read_results(file: Path) -> tuple[str, tuple[TestResult, ...]]:
         if suite is not None:
             return suite.get("timestamp", "")[:19], tuple(_result(case) for case in suite.iter("testcase"))
     return "", ()
+
+
+def own_gates(tested: Tested | None, drill: Mapping[str, JsonValue]) -> list[Gate]:
+    """What was proven on the delivered system itself: its tests, and its recovery where that was played."""
+    gates: list[Gate] = []
+    if tested is not None:
+        passed = tested.passed
+        gates.append(Gate(name="delivered_tests", value=passed, threshold=True, passed=passed, text=tested.text))
+    if drill:
+        scenarios = cast("Sequence[Mapping[str, JsonValue]]", drill.get("scenarios") or ())
+        wrong = [str(found.get("text")) for found in scenarios if not found.get("ok")]
+        told = "; ".join(wrong) or f"{len(scenarios)} failures were played on a copy, and it recovered from each"
+        gates.append(Gate(name="recovery", value=not wrong, threshold=True, passed=not wrong, text=told))
+    return gates
 
 
 def _result(case: ET.Element) -> TestResult:

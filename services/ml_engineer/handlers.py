@@ -290,6 +290,7 @@ class Engineer:
             trainings=self.trainings,
             wall=wall,
             latency_s=self.settings.latency_s,
+            proofs=self.settings.proofs,
         )
 
     async def _report(

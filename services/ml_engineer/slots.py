@@ -37,7 +37,7 @@ _NONE: Final = frozenset({"none", "no", "nothing", "n/a", "false", "no pii", "no
 _ALL_KNOWN: Final = re.compile(
     r"(?:yes|y|true|all)(?:[\s,.]+(?:yes|all|of|them|are|is|known|the|columns|everything))*[\s.]*", re.IGNORECASE
 )
-_READ_ONLY: Final = frozenset({"read only", "read-only", "read-heavy", "read heavy", "append-only", "append only"})
+_SQL: Final = re.compile(r"(?:select|with|from)\b", re.IGNORECASE)
 _SHARED_STATE: Final = "env:MLSYSTEM_STATE"
 """The variable in which the delivered manifests hold the URL of a PostgreSQL."""
 _ONE_HOST: Final = frozenset({"one host", "eventual", "none", "no"})
@@ -106,9 +106,10 @@ def _text(key: str) -> Callable[[AnswerValue], Mapping[str, JsonValue]]:
     return effect
 
 
-def _no_key_when(usual: frozenset[str], key: str) -> Callable[[AnswerValue], Mapping[str, JsonValue]]:
-    """A slot with values that are how things are anyway: only another one sets the key."""
-    return lambda value: {} if str(value).strip().lower() in usual else {key: str(value).strip()}
+def _query(value: AnswerValue) -> Mapping[str, JsonValue]:
+    """SQL says which rows are learnt from; how they are written matters to nothing, since a snapshot is taken."""
+    said = str(value).strip()
+    return {"data.query": said} if _SQL.match(said) else {}
 
 
 def _state(value: AnswerValue) -> Mapping[str, JsonValue]:
@@ -270,7 +271,7 @@ SLOT_LIST: Final = (
         "How is the data read and written?",
         "A source that changes under the training needs a query.",
         "read only",
-        _no_key_when(_READ_ONLY, "data.query"),
+        _query,
         asked=False,
     ),
     Slot(

@@ -20,7 +20,7 @@ from services.ml_engineer.build import test_delivered, watchers
 from services.ml_engineer.dossier import RECORD, read_record, record
 from services.ml_engineer.evidence import Tested
 from services.ml_engineer.intent import Intent
-from services.ml_engineer.site import Outcome, Said, Site
+from services.ml_engineer.site import Outcome, Site
 
 EJECTED: Final = "engine"
 """Where an owner keeps the engine's source after taking it over."""
@@ -38,7 +38,7 @@ async def upgrade(site: Site, _intent: Intent) -> Outcome:
     kept = await site.activation.step("replace", lambda: _replace(site), result=tuple[str, ...], inputs=site.system)
     refused = await site.activation.step("check", lambda: _check(site), result=str, inputs=site.system)
     if not refused:
-        await site.activation.step("sbom", lambda: site.say(("sbom",)), result=Said, inputs=site.system)
+        await site.activation.step("renew", lambda: _renew(site), result=bool, inputs=site.system)
     tested = await site.activation.step("test", lambda: _test(site), result=Tested, inputs=site.system)
     gates = (
         Gate(name="spec", value=not refused, threshold=True, passed=not refused, text=refused or "it is understood"),
@@ -127,6 +127,18 @@ async def _check(site: Site) -> str:
     )
     error: Mapping[str, Any] = said.get("error") or {}
     return str(error.get("message") or "")
+
+
+async def _renew(site: Site) -> bool:
+    """Documents that the engine writes itself: what it is made of, and what its server answers."""
+    for words in (("sbom",), ("openapi", "--out", "docs/openapi.json")):
+        said = await site.own_engine.say(
+            words, site.directory, watchers=watchers(site.activation, words[0]), log_file=site.log(words[0])
+        )
+        error: Mapping[str, Any] = said.get("error") or {}
+        if error and error.get("code") != "nothing_active":  # a server answers nothing yet: nothing to describe
+            raise Permanent(f"mlsystem {words[0]}: {error.get('message')}")
+    return True
 
 
 async def _test(site: Site) -> Tested:

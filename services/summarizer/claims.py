@@ -40,6 +40,7 @@ _GATE_WORDS: Final = {
     "model_mb": "size",
     "contract": "answers of the server",
     "delivered_tests": "its own tests",
+    "recovery": "recovery from failures",
 }
 _FACTS_TOLD: Final = 4
 _LONGEST_QUOTE: Final = 160

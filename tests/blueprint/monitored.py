@@ -154,3 +154,12 @@ def drawn(seen: Traffic, seed: int, honest: float = 1.0) -> list[str]:
     generator = np.random.default_rng(seed)
     chances = honest * seen.scores[:, 1] + (1 - honest) * 0.5
     return ["Yes" if generator.random() < chance else "No" for chance in chances]
+
+
+def rows_of(seen: Traffic) -> list[dict[str, object]]:
+    """The rows as a caller sends them."""
+    numbers = np.round(seen.numbers[:, :2], 3).tolist()
+    return [
+        {"customer": "C-1", "tenure": tenure, "charges": charges, "plan": plan, "joined": "2024-10-04"}
+        for (tenure, charges), plan in zip(numbers, seen.strings[:, 0].tolist(), strict=True)
+    ]

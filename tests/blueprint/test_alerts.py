@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ from mlsystem.serving import metrics
 from services.ml_engineer import documents
 from services.ml_engineer.documents.alerting import BUCKETS_S
 from tests.delivered import measured
+from tests.tools import tool
 
-PROMTOOL = shutil.which("promtool")
 DASHBOARD = "deploy/grafana/dashboards/system.json"
 
 
@@ -31,12 +30,10 @@ def _laid_out(folder: Path, spec: dict[str, Any]) -> Path:
 
 
 def _promtool(folder: Path, *words: str) -> str:
-    assert PROMTOOL is not None
-    done = subprocess.run([PROMTOOL, *words], cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run([tool("promtool"), *words], cwd=folder, capture_output=True, text=True, check=False)
     return done.stdout + done.stderr if done.returncode else "fine"
 
 
-@pytest.mark.skipif(PROMTOOL is None, reason="promtool comes with Debian's prometheus")
 @pytest.mark.parametrize(
     "spec",
     [

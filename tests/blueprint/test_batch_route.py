@@ -163,11 +163,27 @@ def test_another_encoding_may_be_named(server: Listening) -> None:
         ("tenure,plan\n1,monthly\n", "text/csv", 422, "missing_columns"),
         (HEADER.encode() + b"\xff\n", "text/csv", 422, "bad_encoding"),
         (HEADER, "text/csv; charset=klingon", 422, "bad_encoding"),
+        (HEADER, "text/csv; charset=zlib", 422, "bad_encoding"),
+        (HEADER, "text/csv; charset=utf-16", 422, "bad_encoding"),
+        ("tenure,charges,plan,joined,plan\n", "text/csv", 422, "duplicate_columns"),
         ("x" * 300_000, "application/jsonl", 422, "line_too_long"),
         ("{}", "application/json", 415, "unsupported_media_type"),
         ("{}", "", 415, "unsupported_media_type"),
     ],
-    ids=["empty", "no lines", "header", "columns", "bytes", "charset", "endless line", "json", "no type"],
+    ids=[
+        "empty",
+        "no lines",
+        "header",
+        "columns",
+        "bytes",
+        "charset",
+        "no text",
+        "no mark",
+        "twice",
+        "endless line",
+        "json",
+        "no type",
+    ],
 )
 def test_what_cannot_be_read_at_all_is_an_error_and_not_an_answer(
     server: Listening, body: str | bytes, media: str, status: int, code: str

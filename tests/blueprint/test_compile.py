@@ -85,6 +85,23 @@ def test_trees_give_the_sums_that_lightgbm_gives(parameters: dict[str, Any], gap
     np.testing.assert_allclose(run_trees(member, asked), native, rtol=1e-14, atol=1e-14)
 
 
+def test_trees_take_for_zero_what_lightgbm_takes_for_zero() -> None:
+    """A number of both signs is split beside 0, where LightGBM reads values up to 1e-35 from it as 0."""
+    rows = np.random.default_rng(2).integers(-1, 2, (ROWS, COLUMNS)).astype(np.float32)
+    member = Trees((boosted(rows, (rows == 0).sum(axis=1).astype(np.float64), objective="regression"),), 1)
+    near = np.float32(1e-35)
+    steps = [
+        near,
+        np.nextafter(near, np.float32(0)),
+        np.nextafter(near, np.float32(1)),
+        np.float32(0),
+        np.float32(1e-45),
+    ]
+    probe = np.repeat(rows[:1], 2 * len(steps), axis=0)
+    probe[:, 0] = [*steps, *(-step for step in steps)]
+    np.testing.assert_allclose(run_trees(member, probe), member.predict(probe, np.zeros((len(probe), 0))), rtol=1e-12)
+
+
 def test_a_bag_is_the_mean_of_its_boosters() -> None:
     rows = tree_rows(gaps=True)
     target = np.nan_to_num(rows[:, 4].astype(np.float64))

@@ -17,6 +17,7 @@ from mlsystem.governance.erase import erase
 from mlsystem.governance.pseudonym import pseudonym, secret_of
 from mlsystem.registry import FileRef, Note, Registry, registry_of
 from mlsystem.registry.care import verify
+from mlsystem.registry.command import history
 from mlsystem.stages import Workspace
 from mlsystem.state import Captured, OnlineRow, Outcome, state_of
 from tests.blueprint.made_tables import churn, make_system
@@ -78,10 +79,12 @@ def test_the_history_says_who_why_and_a_digest_for_the_name(tmp_path: Path) -> N
     workspace, registry = system(tmp_path)
     erase(workspace, options())
     entry = list(registry.entries())[-1]
-    told = entry.evidence["subject"]
+    subject = entry.evidence["subject"]
     assert (entry.event.value, entry.version, entry.by, entry.why) == ("erased", 1, "dpo", "they asked for it")
-    assert told == pseudonym(WHOM, secret_of(registry))
+    assert subject == pseudonym(WHOM, secret_of(registry))
     assert WHOM not in json.dumps(msgspec.to_builtins(entry))
+    told = cast("list[dict[str, Any]]", history(workspace, Namespace(at=""))["entries"])[-1]["text"]
+    assert told == f"{entry.at} rows of a person left the data of version 1 by dpo: they asked for it"
 
 
 def test_the_registry_is_whole_afterwards_and_the_version_stays_live(tmp_path: Path) -> None:
@@ -126,7 +129,8 @@ def test_a_second_time_changes_nothing_but_is_written_down(tmp_path: Path) -> No
     again = erase(workspace, options())
     last = list(registry.entries())[-1]
     assert (again["versions"], again["snapshots"], last.evidence["rows"]) == ([], [], 0)
-    assert registry.ledger().versions[1].data == data
+    version = registry.ledger().versions[1]
+    assert (version.data, [item["rows"] for item in version.evidence["erased"]]) == (data, [3])
 
 
 def test_data_that_name_nobody_are_told_as_such(tmp_path: Path) -> None:

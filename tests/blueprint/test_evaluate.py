@@ -25,7 +25,7 @@ from tests.blueprint.made_rows import churn, demand, records, write_system
 
 BINARY = '[task]\nkind = "binary"\ntarget = "left"\n[data]\nsource = ["rows.csv"]\n'
 IN_TIME = '[task]\nkind = "regression"\ntarget = "sold"\n[data]\nsource = ["rows.csv"]\ntime = "day"\n'
-GATES = {"parity", "beats_trivial", "contract", "latency_ms_p99", "model_mb"}
+GATES = {"parity", "beats_trivial", "contract", "latency_ms_p99", "model_mb", "pii_handled"}
 QUALITY = {"roc_auc", "average_precision", "log_loss", "brier", "ece", "accuracy", "f1_macro"}
 SERVED = {"latency_ms_p50", "latency_ms_p99", "rows_per_s"}
 
@@ -85,11 +85,12 @@ def test_the_result_has_the_shape_that_the_engineer_reads(good: tuple[Path, int,
         "memory_mb",
         "model_mb",
         "holdout",
+        "own",
     }
     assert set(result["metrics"]) == QUALITY | SERVED
     assert all(set(row) == {"value", "low", "high", "baseline", "linear"} for row in result["metrics"].values())
     assert all(row["low"] <= row["value"] <= row["high"] for name, row in result["metrics"].items() if name in QUALITY)
-    assert set(result["latency"]) == {"p50_ms", "p99_ms", "rate_rps", "seconds"}
+    assert set(result["latency"]) == {"p50_ms", "p99_ms", "rate_rps", "seconds", "capacity_rps"}
     assert result["metrics"]["latency_ms_p99"]["value"] == result["latency"]["p99_ms"] > 0
     assert 20 < result["memory_mb"] < 500
     assert result["holdout"] == {"rows": 160, "opened": 1}

@@ -51,24 +51,24 @@ INNER = LATEST.replace("LEFT JOIN", "JOIN")
 
 
 def tables(root: Path, *, days: bool = False) -> None:
-    """Write 600 orders and the scores that customers got from time to time."""
-    chance = np.random.default_rng(4)
+    """Write 300 orders and the scores that customers got from time to time; with `days` of few, known by the day."""
+    chance, people = np.random.default_rng(4), 2 if days else 40
     start = np.datetime64("2024-01-01T00:00:00")
-    placed = np.sort(chance.integers(0, 200 * 86_400, 600))
-    customers = chance.integers(0, 40, 600)
+    placed = np.sort(chance.integers(0, 200 * 86_400, 300))
+    customers = chance.integers(0, people, 300)
     moments = [str(start + np.timedelta64(int(second), "s")) for second in placed]
-    amounts = chance.lognormal(3, 1, 600).round(2).tolist()
+    amounts = chance.lognormal(3, 1, 300).round(2).tolist()
     orders: dict[str, list[Any]] = {
         "customer": [f"C{number}" for number in customers],
         "seen": [moment[:10] for moment in moments] if days else moments,
         "amount": amounts,
-        "returned": np.where(chance.random(600) < 0.3, "yes", "no").tolist(),
+        "returned": np.where(chance.random(300) < 0.3, "yes", "no").tolist(),
     }
-    scored = chance.integers(0, 200 * 86_400, 900)
+    scored = chance.integers(0, 200 * 86_400, 450)
     scores: dict[str, list[Any]] = {
-        "customer": [f"C{number}" for number in chance.integers(0, 40, 900)],
+        "customer": [f"C{number}" for number in chance.integers(0, people, 450)],
         "seen": [str(start + np.timedelta64(int(second), "s")) for second in scored],
-        "score": chance.normal(0, 1, 900).round(3).tolist(),
+        "score": chance.normal(0, 1, 450).round(3).tolist(),
     }
     write_csv(root / "orders.csv", orders)
     write_csv(root / "scores.csv", scores)

@@ -1,19 +1,13 @@
-"""The command `monitor`: what it concludes, whom it tells, and the page it writes."""
+"""The command `monitor`: what it concludes from windows, captures and outcomes."""
 
 from __future__ import annotations
 
-import json
 import re
-import threading
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from datetime import UTC, datetime
 from html import escape
-from html.parser import HTMLParser
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,16 +15,18 @@ import pytest
 from msgspec import structs
 
 from mlsystem.errors import GateFailed, MlsystemError, SpecError
-from mlsystem.monitoring import notify
 from mlsystem.monitoring.command import LAST, period_of
 from mlsystem.monitoring.gauges import WATERMARK, Gauges
 from mlsystem.monitoring.words import listed
+from mlsystem.serving.client import Client
+from mlsystem.serving.process import serving
 from mlsystem.spec import Monitoring
 from mlsystem.state import Window, state_of
 from tests.blueprint.made_tables import engine, python
-from tests.blueprint.monitored import Monitored, drawn, profile, sketched, traffic
+from tests.blueprint.monitored import Monitored, drawn, rows_of, sketched, traffic
 
 HOUR = 3600.0
+
 NOW = time.time()
 
 CALM = [traffic(seed) for seed in (21, 22, 23)]
@@ -166,11 +162,27 @@ def test_what_limits_a_verdict_is_noted(tmp_path: Path) -> None:
     system.publish({"profile.json": msgspec.json.encode(system.profile)}, version=2)
     notes = system.monitor(out=tmp_path / "page.html")["notes"]
     page = (tmp_path / "page.html").read_text()
-    assert [note.split(",")[0] for note in notes] == [
-        "Version 2 was packaged with monitoring.season = '' and is judged by that; '7d' takes effect with the next version.",
+    assert [note.split(",")[0].split(" and is judged")[0] for note in notes] == [
+        "Version 2 was packaged with monitoring.season = ''",
         "tenure moved by more than what alerts within training already",
     ]
     assert all(escape(note) in page for note in notes)
+
+
+def test_what_a_server_counted_and_kept_is_what_is_judged(tmp_path: Path) -> None:
+    """From a request to the verdict: rows, answer times, captures and their outcomes."""
+    system = Monitored(tmp_path / "small", "[monitoring]\nmin_rows = 200\n")
+    seen = traffic(70, 250)
+    with serving(system.workspace.root) as server:
+        client = Client(server.url, {})
+        answers = client.predict(rows_of(seen))
+        outcomes = [{"id": answer["id"], "actual": "Yes"} for answer in answers[:9]]
+        status, said = client.post("/outcomes", {"outcomes": outcomes})
+    told = system.monitor(since="3h", version=1)
+    assert (status, said["accepted"]) == (202, 9)
+    assert (sum(window["rows"] for window in told["windows"]) + told["gathering"]) == 250
+    assert (told["quality"]["captured"], told["quality"]["labelled"]) == (250, 9)
+    assert 0 < told["windows"][-1]["latency_ms_p99"] < 5000
 
 
 def test_an_online_table_that_is_not_brought_up_to_date_is_told(system: Monitored) -> None:
@@ -183,88 +195,11 @@ def test_an_online_table_that_is_not_brought_up_to_date_is_told(system: Monitore
     ]
 
 
-@dataclass
-class Webhook:
-    """A receiver of alerts."""
-
-    url: str
-    bodies: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    status: int = 200
-
-
-@contextmanager
-def webhook() -> Generator[Webhook]:
-    hook = Webhook("")
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            hook.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(hook.status)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as http.server has it
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    hook.url = f"http://127.0.0.1:{server.server_port}/hook?key=a-secret"
-    try:
-        yield hook
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-def test_a_webhook_hears_of_an_alert_once_and_of_its_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """New alerts and alerts that are over are posted, nothing twice; the URL is told to nobody."""
-    system = Monitored(tmp_path / "small", '[monitoring]\nnotify = "env:HOOK"\n')
-    with webhook() as hook:
-        monkeypatch.setenv("HOOK", hook.url)
-        system.play([*CALM, *(traffic(seed, tenure=12.0) for seed in (31, 32))], now=NOW - 3 * HOUR)
-        told = [system.monitor()["notified"], system.monitor()["notified"]]
-        system.play(CALM, now=NOW)
-        told.append(system.monitor()["notified"])
-    assert told == [
-        {"sent": True, "firing": 2, "over": 0},
-        {"sent": False, "why": "nothing is new"},
-        {"sent": True, "firing": 0, "over": 2},
-    ]
-    first, last = hook.bodies
-    assert (first["system"], first["version"], [f["feature"] for f in first["firing"]]) == (
-        "small",
-        1,
-        ["tenure", "probability of Yes"],
-    )
-    assert first["text"].startswith("[small, version 1] tenure is higher")
-    assert last["over"] == ["answers:probability of Yes", "drift:tenure"]
-    assert "a-secret" not in json.dumps([told, hook.bodies]) + "".join(capsys.readouterr())
-
-
-def test_a_webhook_that_fails_is_tried_again_the_next_time() -> None:
-    """Three attempts, then the reason without the URL; nothing counts as told."""
-    with webhook() as hook, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOOK", hook.url)
-        hook.status = 503
-        waited: list[float] = []
-        assert notify.post("env:HOOK", {"a": 1}, wait=waited.append) == "the webhook answered 503"
-        assert (hook.bodies, waited) == ([{"a": 1}] * 3, [1.0, 2.0])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOOK", hook.url)
-        assert notify.post("env:HOOK", {}, wait=waited.append) == "the webhook does not answer (URLError)"
-        patch.setenv("HOOK", "file:///etc/passwd")
-        with pytest.raises(SpecError, match=r"HOOK holds no http\(s\) URL"):
-            notify.post("env:HOOK", {}, wait=waited.append)
-
-
 def test_a_question_about_the_past_tells_nobody_and_leaves_nothing(system: Monitored) -> None:
     """Only a look at now is kept for `status` and told to the webhook."""
     system.play([*CALM, *(traffic(seed, tenure=12.0) for seed in (31, 32)), *CALM], now=NOW)
-    past = system.monitor(since="2d", until="3h")
+    then = datetime.fromtimestamp(NOW // HOUR * HOUR - 3 * HOUR + 60, UTC)
+    past = system.monitor(since="2d", until=then.isoformat())
     state = state_of(system.workspace)
     assert (past["standing"], "notified" in past, state.get(LAST)) == ("alert", False, None)
     system.monitor()
@@ -305,67 +240,6 @@ def test_a_version_without_a_profile_cannot_be_monitored(system: Monitored) -> N
     with pytest.raises(MlsystemError, match=r"version 2 came without profile\.json"):
         system.monitor()
     assert system.monitor(version=1)["standing"] == "too_few_rows"
-
-
-class _Page(HTMLParser):
-    """What a page refers to and shows."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: set[str] = set()
-        self.links: list[str | None] = []
-        self.plots = self.titles = 0
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.links += [value for name, value in attrs if name in {"href", "src", "srcset", "action"}]
-        self.plots += tag == "svg" and ("role", "img") in attrs
-        self.titles += tag == "title"
-
-
-def test_the_page_stands_alone_and_says_every_plot_in_words(system: Monitored, tmp_path: Path) -> None:
-    """One file: no script, no request to anywhere; a title for each plot, the cause before the details."""
-    system.play([*CALM, *(traffic(seed, tenure=12.0) for seed in (31, 32))], now=NOW)
-    told = system.monitor(out=tmp_path / "page.html")
-    text = (tmp_path / "page.html").read_text()
-    page = _Page(text)
-    assert (
-        page.links,
-        page.tags & {"script", "link", "img", "iframe"},
-        "url(" in text,
-        "http" in text.replace("http-equiv", ""),
-    ) == ([], set(), False, False)
-    assert page.plots >= 10
-    assert page.titles == page.plots + 1
-    assert text.index(escape(told["cause"])) < text.index("What was found") < text.index("All features")
-    assert "10 → " in text
-
-
-def test_names_from_the_data_are_text_on_the_page(tmp_path: Path) -> None:
-    """A column may be called anything."""
-    hostile = "<script>alert(1)</script>"
-    system = Monitored(tmp_path / "small")
-    known = profile()
-    system.profile = structs.replace(
-        known, numbers=(structs.replace(known.numbers[0], name=hostile), *known.numbers[1:])
-    )
-    system.publish({"profile.json": msgspec.json.encode(system.profile)}, version=2)
-    system.play([*CALM, *(traffic(seed, tenure=12.0) for seed in (31, 32))], now=NOW, version=2)
-    system.monitor(out=tmp_path / "page.html")
-    page = (tmp_path / "page.html").read_text()
-    assert (hostile in page, "&lt;script&gt;alert(1)&lt;/script&gt;" in page) == (False, True)
-
-
-def test_under_a_regime_no_value_of_the_data_is_told(tmp_path: Path) -> None:
-    """Levels and bounds of bins may be what rows say; shares are not."""
-    system = Monitored(tmp_path / "small", '[governance]\nregime = ["gdpr"]\n')
-    system.play([*CALM, *(traffic(seed, tenure=12.0, plan="gold") for seed in (31, 32))], now=NOW)
-    told = system.monitor(out=tmp_path / "page.html")
-    shown = json.dumps(told["findings"]) + (tmp_path / "page.html").read_text()
-    bounds = {f"{edge:.4g}" for feature in system.profile.features for edge in feature.edges}
-    assert [word for word in ("monthly", "yearly", "gold", *bounds) if word in shown] == []
-    assert "tenure is higher than in training." in shown
 
 
 def test_the_command_exits_3_on_an_alert_where_that_is_asked_for(system: Monitored) -> None:

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from mlsystem.compile.model import Model as NativeModel
 from mlsystem.data.command import validate
 from mlsystem.data.dataset import load
 from mlsystem.errors import DataError, RegistryError, StateError
@@ -37,6 +38,7 @@ from tests.blueprint.asking import Answer, ask, get, predict
 from tests.blueprint.made_tables import write_csv
 from tests.blueprint.small_system import NOTE
 from tests.postgres import fresh_database
+from tests.tools import tool
 
 SPEC = """format = 1
 name = "orders"
@@ -48,11 +50,13 @@ source = ["orders.csv"]
 time = "placed"
 entity = "customer"
 query = '''
-SELECT customer, placed, plan, amount, returned, lag(amount) OVER w AS amount_before,
+SELECT customer, placed, plan, amount, returned, first_value(placed) OVER w AS joined,
+  lag(amount) OVER w AS amount_before,
   avg(amount) OVER (w ROWS BETWEEN 5 PRECEDING AND 1 PRECEDING) AS mean_before
 FROM orders WINDOW w AS (PARTITION BY customer ORDER BY placed, amount)'''
 [derive]
 growth = "amount / amount_before"
+age = "days(joined, placed)"
 [search]
 budget = "10s"
 families = ["linear"]
@@ -132,7 +136,7 @@ def test_materialising_tells_what_was_written(served: Served) -> None:
         "version": 1,
         "ttl_s": 7 * DAY_S,
     }
-    assert served.told["columns"] == ["amount", "amount_before", "mean_before", "placed", "plan"]
+    assert served.told["columns"] == ["amount", "amount_before", "joined", "mean_before", "placed", "plan"]
 
 
 def test_a_row_answered_online_is_the_row_scored_offline(served: Served) -> None:
@@ -141,6 +145,22 @@ def test_a_row_answered_online_is_the_row_scored_offline(served: Served) -> None
     online = served.ask(*({"customer": customer} for customer in offline)).json["predictions"]
     scored = served.model.answer(list(offline.values()), strict=False).predictions
     assert [found["probabilities"] for found in online] == [found.probabilities for found in scored]
+
+
+def test_the_age_of_an_account_is_reckoned_at_the_time_of_the_row(served: Served) -> None:
+    """`days(joined, placed)` is a feature, the moment itself none: same age, other year, same answer."""
+    age = next(item for item in native(served).features.derivation.features if item.name == "age")
+    assert age.node.type == "number"
+    row = next(iter(served.offline().values()))
+    moved = {"joined": "2023-03-06", "placed": "2023-03-13"}, {"joined": "2017-03-06", "placed": "2017-03-13"}
+    first, second = (served.model.answer([{**row, **days}], strict=False).predictions[0] for days in moved)
+    older = served.model.answer([{**row, **moved[0], "joined": "2021-03-01"}], strict=False).predictions[0]
+    assert first.probabilities == second.probabilities != older.probabilities
+
+
+def native(served: Served) -> NativeModel:
+    trained = stage_dir(served.workspace, "train", str(train(served.workspace)["digest"]))
+    return msgspec.json.decode((trained / "native.json").read_bytes(), type=NativeModel)
 
 
 def test_what_the_caller_sends_wins_and_null_stays_missing(served: Served) -> None:
@@ -167,7 +187,11 @@ def test_stale_rows_are_answered_with_a_warning(served: Served) -> None:
     first, second, *_ = served.offline()
     asked = served.ask({"customer": first, "amount": 10.0}, {"customer": second, "plan": "plus"}, {"customer": first})
     assert asked.json["warnings"] == [
-        {"kind": "stale_state", "columns": ["amount_before", "mean_before", "placed", "plan", "amount"], "count": 3}
+        {
+            "kind": "stale_state",
+            "columns": ["amount_before", "joined", "mean_before", "placed", "plan", "amount"],
+            "count": 3,
+        }
     ]
 
 
@@ -201,7 +225,7 @@ def test_a_partial_row_about_nobody_lacks_its_columns(served: Served) -> None:
     answer = served.ask({"amount": 1.0, "plan": "plus"})
     assert (answer.status, {detail["column"] for detail in answer.error["details"]}) == (
         422,
-        {"amount_before", "mean_before", "placed"},
+        {"amount_before", "joined", "mean_before", "placed"},
     )
 
 
@@ -224,7 +248,7 @@ def test_newer_data_replace_online_rows(served: Served, tmp_path: Path) -> None:
     state = state_of(workspace)
     (found,) = Filler(state, ttl_s=7 * DAY_S, clock=lambda: moment).fill([{"customer": "new"}], served.model.needs).rows
     state.close()
-    row = {"placed": day, "plan": "plus", "amount": 6, "amount_before": None, "mean_before": None}
+    row = {"placed": day, "plan": "plus", "amount": 6, "joined": day, "amount_before": None, "mean_before": None}
     assert found == {**row, "customer": "new"}
 
 
@@ -251,6 +275,7 @@ def test_a_feature_repository_has_the_rows_typed(served: Served, tmp_path: Path)
         "customer": "VARCHAR",
         "event_timestamp": "TIMESTAMP",
         "placed": "VARCHAR",
+        "joined": "VARCHAR",
         "plan": "VARCHAR",
         "amount": "DOUBLE",
         "amount_before": "DOUBLE",
@@ -284,7 +309,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
         "--dir",
         str(place.parent),
     ]
-    server = subprocess.Popen(["redis-server", *options], stdout=subprocess.PIPE)
+    server = subprocess.Popen([tool("redis-server"), *options], stdout=subprocess.PIPE)
     for line in server.stdout or ():
         if b"accept connections" in line:
             break
@@ -356,4 +381,4 @@ def test_online_rows_of_a_workspace_lie_in_its_state(served: Served) -> None:
     (found,) = store.rows(TABLE, ["C1"])
     store.close()
     assert found is not None
-    assert set(found.values) == {"amount", "amount_before", "mean_before", "placed", "plan"}
+    assert set(found.values) == {"amount", "amount_before", "joined", "mean_before", "placed", "plan"}

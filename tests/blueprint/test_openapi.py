@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +15,7 @@ from starlette.routing import Route
 from mlsystem.output import Reporter
 from mlsystem.registry import Note
 from mlsystem.serving.app import build
+from mlsystem.serving.command import openapi
 from mlsystem.serving.keys import OPEN, own_key
 from mlsystem.serving.live import Fixed
 from mlsystem.serving.openapi import document
@@ -21,6 +23,7 @@ from mlsystem.serving.package import Package
 from mlsystem.serving.process import Listening, serving
 from mlsystem.serving.server import assemble
 from mlsystem.spec import Serving, read_spec
+from mlsystem.stages import Workspace
 from tests.blueprint.asking import ask, predict
 from tests.blueprint.small_system import ROW, classifier, make_system, write_package
 
@@ -150,6 +153,19 @@ def test_a_row_fits_as_it_is_answered_or_refused(
         with pytest.raises(jsonschema.ValidationError):
             fits(api, api["components"]["schemas"]["Row"], row)
     assert predict(server.url, row).status == (200 if right else 422)
+
+
+def test_a_command_writes_what_the_server_of_the_version_says(tmp_path: Path) -> None:
+    make_system(tmp_path, 0.0, 1.0).promote(2, Note("a test", ""))
+    workspace = Workspace.open(tmp_path, Reporter("json"))
+    told = openapi(workspace, Namespace(out=tmp_path / "openapi.json", version=None))
+    with serving(tmp_path) as server:
+        answered = ask(server.url, "GET", "/openapi.json").json
+    written = json.loads((tmp_path / "openapi.json").read_text())
+    ids = [made["paths"]["/predict"]["post"]["responses"]["200"]["content"] for made in (written, answered)]
+    for content in ids:
+        content["application/json"]["example"]["predictions"][0].pop("id")
+    assert (told["version"], written) == (2, answered)
 
 
 def test_with_keys_it_says_what_needs_which(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,18 @@ def test_too_many_outcomes_and_what_is_no_list_of_them_are_refused(system: tuple
     other = ask(url, "POST", "/outcomes", b"[]")
     assert (many.status, many.error["limit"]) == (413, {"name": "serving.max_rows", "value": 100})
     assert [(a.status, a.error["code"]) for a in (none, other)] == [(422, "no_outcomes"), (422, "invalid_shape")]
+
+
+def test_outcomes_of_unknown_predictions_do_not_crowd_out_others(system: tuple[Listening, Path]) -> None:
+    """A few wait for their prediction, which may just be written; the others are told at once that it is unknown."""
+    url = system[0].url
+    with ThreadPoolExecutor(24) as threads:
+        started = time.monotonic()
+        told = [threads.submit(lambda: (tell(url, {"id": "x", "actual": "No"}), time.monotonic())) for _ in range(24)]
+        answers = [found.result() for found in told]
+    assert {(answer.status, answer.json["unknown"]) for answer, _ in answers} == {(202, 1)}
+    waited = [at - started for _, at in answers]
+    assert min(waited) < 1.5 <= max(waited)
 
 
 def test_a_server_without_state_says_so(tmp_path: Path) -> None:

@@ -99,7 +99,10 @@ IGNORED = "".join(f'[columns.{name}]\nrole = "ignore"\n' for name in ("size", "p
 
 
 def test_a_classifier_is_served_as_it_is(tmp_path: Path) -> None:
-    """Probabilities are the file's, in the order of the contract; parity, quality and latency are gates as ever."""
+    """Probabilities are the file's, in the order of the contract; parity, quality and latency are gates as ever.
+
+    The file is on record, so the version can be made again without it.
+    """
     root = system(tmp_path, linear_classifier(), "binary", IGNORED)
     mlsystem(root, "train")
     found = mlsystem(root, "evaluate", "--latency-seconds", "0.2")
@@ -115,6 +118,8 @@ def test_a_classifier_is_served_as_it_is(tmp_path: Path) -> None:
     assert ours.tolist() == [[row["no"], row["yes"]] for row in maps]
     record = json.loads((root / "work" / "train" / _only(root / "work" / "train") / "train.json").read_text())
     assert record["ensemble"] == {"own": 1.0}
+    (root / "theirs.onnx").unlink()
+    assert mlsystem(root, "reproduce", "1")["identical"] is True
 
 
 def test_a_file_with_an_input_a_column_takes_them_by_name(tmp_path: Path) -> None:

@@ -91,7 +91,8 @@ def test_the_first_package_is_version_one_with_all_its_files(system: Path) -> No
     """What is told is what is on disk and in the registry, digest by digest."""
     told = packaged(system)
     folder = system / str(told["path"])
-    names = ["manifest.json", "metrics.json", "model.onnx", "reference.json", "schema.json", "system.toml"]
+    names = ["lineage.json", "manifest.json", "metrics.json", "model.onnx", "profile.json"]
+    names += ["reference.json", "schema.json", "system.toml", "train.json"]
     assert (told["version"], told["created"], told["outcome"], told["servable"]) == (1, True, "success", True)
     assert list(told["files"]) == names
     for name, described in told["files"].items():

@@ -114,6 +114,15 @@ def test_problems_are_told_before_there_is_a_spec(tmp_path: Path) -> None:
     ]
 
 
+def test_what_a_regime_would_protect_has_no_examples(tmp_path: Path) -> None:
+    """A profile is made before anybody has said under which rules the data are."""
+    days = [f"2024-01-{i % 28 + 1:02d}" for i in range(200)]
+    table = churn() | {"city": ["Leeds", "Graz"] * 99 + ["Lyon"] * 2, "seen": days}
+    result = profiled(tmp_path, table)
+    shown = {name: bool(described(result, name)["examples"]) for name in ("city", "seen", "plan", "tenure")}
+    assert shown == {"city": False, "seen": False, "plan": True, "tenure": True}
+
+
 def test_personal_data_is_not_repeated_in_a_profile(tmp_path: Path) -> None:
     result = profiled(tmp_path, churn() | {"e-mail": [f"user{i}@mail.example" for i in range(200)]})
     assert (described(result, "e-mail")["examples"], "mail.example" in str(result)) == ([], False)

@@ -23,7 +23,7 @@ LAST = PREDICT.replace(b"Host: test\r\n", b"Host: test\r\nConnection: close\r\n"
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    package = write_package(tmp_path_factory.mktemp("package"), classifier(), timeout="1s")
+    package = write_package(tmp_path_factory.mktemp("package"), classifier(), timeout="1s", concurrency=8)
     with serving(package, "--package", str(package)) as server:
         yield server.url
 
@@ -60,6 +60,15 @@ def test_requests_that_come_in_one_piece_are_answered_in_order(url: str, stream:
     with connect(url) as sock:
         sock.sendall(stream)
         assert kinds(said(sock)) == answers
+
+
+def test_what_comes_at_once_beyond_the_limit_is_turned_away(url: str) -> None:
+    """Also where nothing is waited for: requests of one instant would have to wait for each other."""
+    with connect(url) as sock:
+        sock.sendall(PREDICT * 10 + LAST)
+        statuses = re.findall(rb"HTTP/1\.1 (\d+) ", said(sock))
+    assert statuses == [b"200"] * 8 + [b"503"] * 3
+    assert predict(url, ROW).status == 200
 
 
 @pytest.mark.parametrize("size", [1, 7, 64], ids="{} bytes".format)

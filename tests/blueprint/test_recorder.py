@@ -203,3 +203,12 @@ def test_a_second_replica_on_one_sqlite_file_is_refused_and_told_what_to_do(tmp_
     error = json.loads(ended.stdout)["error"]
     assert (ended.returncode, error["code"]) == (4, "replica_refused")
     assert "PostgreSQL" in error["message"]
+
+
+def test_a_profile_that_cannot_be_read_costs_the_sketches_alone(tmp_path: Path) -> None:
+    buffered, model = recorder(tmp_path, Metrics(()))
+    model.profile = b"no profile"
+    buffered.take(taken(model, [ROW]))
+    buffered.start()
+    buffered.close()
+    assert (len(kept(tmp_path)), "profile.json" in buffered.trouble) == (1, True)

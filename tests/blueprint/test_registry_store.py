@@ -163,6 +163,23 @@ def test_a_changed_entry_is_found_and_not_repaired(objects: Objects, tmp_path: P
     assert (done, finding.fault.value, finding.number) == ([], "tampered", 1)
 
 
+@pytest.mark.parametrize("left", [b"", b'{"number":2,"ev'])
+def test_a_newest_entry_that_was_cut_off_is_set_aside_and_the_state_before_it_holds(
+    tmp_path: Path, left: bytes
+) -> None:
+    """A loss of power while the put is under way: nobody was told that it took place."""
+    registry = Registry.open("registry", tmp_path)
+    add(registry, "a")
+    (tmp_path / "registry" / "history" / "000002.json").write_bytes(left)
+    (finding,) = verify(registry)[1]
+    assert (finding.fault.value, finding.number) == ("torn_entry", 2)
+    assert repair(registry, tmp_path) == (
+        ["entry 2, which was cut off, was set aside as history/000002.json.torn"],
+        [],
+    )
+    assert registry.promote(1, NOTE).version == 1
+
+
 @pytest.mark.parametrize("url", ["ftp://somewhere/x", "s3://", "http://host/bucket"])
 def test_a_url_that_is_no_store_is_refused(tmp_path: Path, url: str) -> None:
     with pytest.raises(SpecError, match="give a directory or s3://bucket/prefix"):

@@ -21,6 +21,7 @@ from mlsystem.registry import Note, registry_of
 from mlsystem.reproduce import reproduce
 from mlsystem.serving.package import MODEL
 from mlsystem.spec import SPEC_FILE, Spec
+from mlsystem.stages import Workspace
 from mlsystem.train.clock import Clock
 from mlsystem.train.command import Run, as_problem, fit, replay
 from mlsystem.train.matrices import Matrices
@@ -182,7 +183,7 @@ def test_what_the_clock_cut_is_cut_again_without_a_clock(tmp_path: Path) -> None
         folder.mkdir()
     fit(dataset, small(200), first, Run(clock, SILENT))
     plan = read_record(first).plan
-    replay(dataset, small(200), second, plan, SILENT)
+    replay(Workspace(tmp_path, small(200), SILENT), dataset, second, plan)
     fit(dataset, small(200), free, Run(Clock.start(60), SILENT))
     models = [(folder / MODEL).read_bytes() for folder in (first, second, free)]
     assert any(cuts.any for cuts in plan.fitted.values())

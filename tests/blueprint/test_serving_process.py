@@ -106,7 +106,7 @@ def test_a_version_that_cannot_be_loaded_leaves_the_one_that_answers(tmp_path: P
         assert [refused["version"] for refused in get(server.url, "/readyz").json["refused"]] == [2]
         registry.promote(3, NOTE)
         wait_until(lambda: predict(server.url, ROW).json["model"]["version"] == 3)
-        assert get(server.url, "/readyz").json == {"status": "ready", "version": 3}
+        wait_until(lambda: get(server.url, "/readyz").json == {"status": "ready", "version": 3})
         assert metric(server.url, "model_switch_failures_total") >= 1
 
 

@@ -98,7 +98,14 @@ def scratch(tmp_path: Path) -> Path:
 @pytest.fixture
 def services(server: NatsServer, tmp_path: Path, scratch: Path) -> Generator[Services]:
     """All services as processes of their own."""
-    found = Services(server.url, tmp_path, TMPDIR=str(scratch), MLMESH_TRAIN_BUDGET_S="60", MLMESH_LATENCY_S="30")
+    found = Services(
+        server.url,
+        tmp_path,
+        TMPDIR=str(scratch),
+        MLMESH_TRAIN_BUDGET_S="60",
+        MLMESH_LATENCY_S="30",
+        MLMESH_PROOFS="false",
+    )
     found.start()
     yield found
     found.stop()

@@ -44,7 +44,12 @@ def write_table(path: Path) -> dict[str, str]:
 @pytest.mark.timeout(240)
 def test_a_request_is_asked_answered_built_and_served(tmp_path: Path) -> None:
     """`run` ends with questions and takes its bus along; `answer` completes the task; `serve` answers a row."""
-    quick = {"MLMESH_LATENCY_S": "0.5", "MLMESH_TRAIN_BUDGET_S": "2", "MLMESH_ACK_WAIT_S": "15"}
+    quick = {
+        "MLMESH_LATENCY_S": "0.5",
+        "MLMESH_PROOFS": "false",
+        "MLMESH_TRAIN_BUDGET_S": "2",
+        "MLMESH_ACK_WAIT_S": "15",
+    }
     cli = Cli(tmp_path, {**environment(None), **quick})
     row = write_table(tmp_path / "data" / "leavers.csv")
     (tmp_path / "answers.toml").write_text(ANSWERS, encoding="utf-8")

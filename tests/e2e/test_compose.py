@@ -17,7 +17,7 @@ from tests.compose import SERVICES, Here
 from tests.following import FINAL, until
 
 OURS = [name for name in SERVICES if name in subjects.SERVICES]
-SHORT = {"MLMESH_LATENCY_S": "0.5", "MLMESH_TRAIN_BUDGET_S": "5"}
+SHORT = {"MLMESH_LATENCY_S": "0.5", "MLMESH_PROOFS": "false", "MLMESH_TRAIN_BUDGET_S": "2"}
 WITHIN_S = 120.0
 
 

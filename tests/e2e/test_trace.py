@@ -70,6 +70,8 @@ ENGINE = {
     "step evaluate": {"command evaluate"},
     "step package": {"command package"},
     "step promote": {"command history", "command promote"},
+    "step sbom": {"command sbom"},
+    "step openapi": {"command openapi"},
 }
 """Steps of the ml-engineer -> what the engine's process told of itself under them."""
 

@@ -286,6 +286,11 @@ def _live(root: Path) -> list[int]:
     return live
 
 
+def _openapi(root: Path) -> dict[str, Any]:
+    _write(root / "docs" / "openapi.json", b'{"openapi": "3.1.0"}\n')
+    return {"path": "docs/openapi.json"}
+
+
 def _sbom(root: Path) -> dict[str, Any]:
     _write(root / "docs" / "sbom.json", b'{"bomFormat": "CycloneDX"}\n')
     return {"path": "docs/sbom.json", "components": 1, "licences": {"numpy": "BSD-3-Clause"}}
@@ -294,6 +299,21 @@ def _sbom(root: Path) -> dict[str, Any]:
 def _monitor(_root: Path) -> dict[str, Any]:
     since = _word("--since")
     return {"cause": f"plan has drifted since {since}", "findings": [{"text": "plan: PSI 0.4"}], "page": "page.html"}
+
+
+def _drill(_root: Path) -> dict[str, Any]:
+    trial = {
+        "name": "rollback",
+        "did": "rolled back",
+        "expected": "the version before",
+        "ok": True,
+        "text": "in 0.2 s",
+        "detect_s": None,
+        "recover_s": 0.2,
+        "requests": 90,
+        "failed": 0,
+    }
+    return {"format": 1, "at": "2026-11-24T12:00:00Z", "version": 1, "scenarios": [trial]}
 
 
 def _word(flag: str) -> str:
@@ -350,8 +370,10 @@ _COMMANDS = {
     "history": _history,
     "promote": _promote,
     "rollback": _rollback,
+    "openapi": _openapi,
     "sbom": _sbom,
     "monitor": _monitor,
+    "drill": _drill,
 }
 
 if __name__ == "__main__":

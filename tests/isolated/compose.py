@@ -38,20 +38,26 @@ def run(_arguments: Sequence[str]) -> int:
     compose = environment(Path(__file__).with_name("compose.txt")).python.with_name("podman-compose")
     with tempfile.TemporaryDirectory(prefix="mlsystem-compose-") as scratch:
         port, alerts = free_port(), free_port()
-        directory = image.standing(Path(scratch), port)
-        image.built(directory, image.build_flags(Path(scratch)))
-        _prometheus(Path(scratch))
-        files = ("-f", "deploy/compose.yml", "-f", str(_changes(Path(scratch), directory, alerts)))
+        directory = image.standing(Path(scratch), {"port": port})
         try:
-            image.do([str(compose), *files, "up", "--detach", "--no-build", "serve", "prometheus"], directory)
-            url = f"http://127.0.0.1:{port}"
-            asked = image.do(["make", "smoke", f"PYTHON={sys.executable}", f"URL={url}"], directory)
-            say(next(line for line in asked.splitlines() if line.startswith("version:")))
-            _scraped(f"http://127.0.0.1:{alerts}")
+            image.built(directory, image.build_flags(Path(scratch)))
+            _prometheus(Path(scratch))
+            _up(compose, directory, url=f"http://127.0.0.1:{port}", alerts=alerts)
         finally:
-            image.do([str(compose), *files, "down", "--volumes"], directory)
             image.removed("customers-binary", _PROMETHEUS)
     return 0
+
+
+def _up(compose: Path, directory: Path, *, url: str, alerts: int) -> None:
+    """Bring server and Prometheus up, ask them, and take them down."""
+    files = ("-f", "deploy/compose.yml", "-f", str(_changes(directory, alerts)))
+    try:
+        image.do([str(compose), *files, "up", "--detach", "--no-build", "serve", "prometheus"], directory)
+        asked = image.do(["make", "smoke", f"PYTHON={sys.executable}", f"URL={url}"], directory)
+        say(next(line for line in asked.splitlines() if line.startswith("version:")))
+        _scraped(f"http://127.0.0.1:{alerts}")
+    finally:
+        image.do([str(compose), *files, "down", "--volumes"], directory)
 
 
 def _prometheus(root: Path) -> None:
@@ -66,13 +72,13 @@ def _prometheus(root: Path) -> None:
     image.do(["podman", "build", "--isolation=chroot", "--tag", _PROMETHEUS, "."], folder)
 
 
-def _changes(root: Path, directory: Path, alerts: int) -> Path:
+def _changes(directory: Path, alerts: int) -> Path:
     """What this machine cannot do as the file says: pull an image, check health without systemd, raise limits."""
     services: dict[str, Any] = {
         "serve": {"healthcheck": {"disable": True}, "ulimits": _LIMITS},
         "prometheus": {"image": _PROMETHEUS, "ulimits": _LIMITS},
     }
-    file = root / "changes.yml"
+    file = directory / "work" / "changes.yml"
     file.write_text(yaml.safe_dump({"services": services}), encoding="utf-8")
     delivered = directory / "deploy" / "compose.yml"
     delivered.write_text(delivered.read_text().replace("127.0.0.1:9090:9090", f"127.0.0.1:{alerts}:9090"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import tempfile
@@ -24,8 +25,8 @@ from tests.blueprint.made_tables import churn, engine, write_csv
 from tests.environments import Environment, environment
 from tests.isolated.saying import say
 
-_HERE: Final = Path(__file__).parent
-_START_S: Final = 120.0
+_PEERS: Final = Path(__file__).parent / "peers"
+_START_S: Final = 600.0
 _SPEC: Final = """format = 1
 name = "made"
 [task]
@@ -43,7 +44,7 @@ beats_trivial = false
 
 def run(_arguments: Sequence[str]) -> int:
     """Export, load, predict and log; return 0 if MLflow gives what the engine gives."""
-    guest = environment(_HERE / "mlflow_export.txt")
+    guest = environment(_PEERS / "mlflow-export.txt")
     say(f"mlflow {guest.versions['mlflow']}, {guest.size_mb:.0f} MB")
     with tempfile.TemporaryDirectory(prefix="mlflow-export-") as scratch:
         root = Path(scratch)
@@ -90,7 +91,7 @@ def _predicted(root: Path) -> list[dict[str, Any]]:
 
 def _ask(guest: Environment, root: Path, model: str, *more: str) -> dict[str, Any]:
     """Let MLflow load a model and predict all rows."""
-    command = [str(guest.python), str(_HERE / "with_mlflow.py"), model, *more]
+    command = [str(guest.python), str(_PEERS / "with_mlflow.py"), model, *more]
     done = subprocess.run(command, cwd=root, env=_environment(guest), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         say(done.stderr[-4000:])
@@ -123,7 +124,9 @@ def _tracking_server(guest: Environment, root: Path) -> Generator[str]:
     store = ["--backend-store-uri", f"sqlite:///{root}/mlflow.db", "--artifacts-destination", str(root / "artifacts")]
     command = [str(guest.python), "-m", "mlflow", "server", "--port", str(port), "--workers", "1", *store]
     with (root / "server.log").open("wb") as log:
-        server = subprocess.Popen(command, cwd=root, env=_environment(guest), stdout=log, stderr=log)
+        server = subprocess.Popen(
+            command, cwd=root, env=_environment(guest), stdout=log, stderr=log, start_new_session=True
+        )
     try:
         deadline = time.monotonic() + _START_S
         while not _answers(f"{url}/health"):
@@ -132,8 +135,8 @@ def _tracking_server(guest: Environment, root: Path) -> Generator[str]:
             time.sleep(0.3)
         yield url
     finally:
-        server.terminate()
-        server.wait(timeout=30)
+        os.killpg(server.pid, signal.SIGTERM)  # it starts others, which it does not end
+        server.wait(timeout=60)
 
 
 def _answers(url: str) -> bool:
@@ -148,7 +151,8 @@ def _environment(guest: Environment) -> dict[str, str]:
     """Return an environment without a trace of ours: the guest has its own copy of the engine, in the model."""
     kept = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
     kept["PATH"] = f"{guest.python.parent}:{kept['PATH']}"
-    return kept | {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    kept |= {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return kept | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
 def _run(root: Path, *words: str) -> dict[str, Any]:

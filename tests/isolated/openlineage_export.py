@@ -18,22 +18,23 @@ from tests.blueprint.made_versions import two_versions
 from tests.environments import environment
 from tests.isolated.saying import say
 
-_HERE: Final = Path(__file__).parent
+_PEERS: Final = Path(__file__).parent / "peers"
 
 
 def run(_arguments: Sequence[str]) -> int:
     """Build and send the events of a package; return 0 if the client gives back what it was given."""
-    guest = environment(_HERE / "openlineage_export.txt")
+    guest = environment(_PEERS / "openlineage-export.txt")
     say(f"openlineage-python {guest.versions['openlineage-python']}")
     with tempfile.TemporaryDirectory(prefix="openlineage-export-") as scratch:
         system = two_versions(Path(scratch))
         (lineage, *_) = sorted((system / "work" / "package").glob("*/lineage.json"))
-        command = [str(guest.python), str(_HERE / "with_openlineage.py"), str(lineage), str(Path(scratch) / "sent.log")]
+        sent_to = Path(scratch) / "sent.log"
+        command = [str(guest.python), str(_PEERS / "with_openlineage.py"), str(lineage), str(sent_to)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             say(done.stderr[-3000:])
             return 1
-        sent = [json.loads(line) for line in (Path(scratch) / "sent.log").read_text().splitlines()]
+        sent = [json.loads(line) for line in sent_to.read_text().splitlines()]
         for event in sent:
             del event["run"]["facets"]["tags"]  # the client signs what it sends
         same = [_without_empty(event) for event in sent] == [_without_empty(e) for e in json.loads(lineage.read_text())]

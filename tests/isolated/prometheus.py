@@ -18,12 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from mlsystem.serving.client import Client
 from mlsystem.serving.process import serving
 from services.ml_engineer import documents
-from tests.blueprint.monitored import Monitored, Traffic, traffic
+from tests.blueprint.monitored import Monitored, rows_of, traffic
 from tests.delivered import measured
 from tests.isolated.saying import say
 
@@ -85,20 +83,12 @@ def _until(client: Client, prometheus: Prometheus, *, seconds: float, tenure: fl
     end, seed = time.monotonic() + seconds, 100 + int(tenure)
     while time.monotonic() < end:
         seed += 1000
-        client.predict(_rows(traffic(seed, _ROWS, tenure=tenure)))
+        client.predict(rows_of(traffic(seed, _ROWS, tenure=tenure)))
         found = prometheus.firing()
         if any(name == "FeatureDrift" for name, _ in found):
             return found
         time.sleep(0.2)
     return prometheus.firing()
-
-
-def _rows(seen: Traffic) -> list[dict[str, object]]:
-    numbers = np.round(seen.numbers[:, :2], 3).tolist()
-    return [
-        {"customer": "C-1", "tenure": tenure, "charges": charges, "plan": plan, "joined": "2024-10-04"}
-        for (tenure, charges), plan in zip(numbers, seen.strings[:, 0].tolist(), strict=True)
-    ]
 
 
 def _broken(prometheus: Prometheus, dashboard: dict[str, Any]) -> list[str]:

@@ -30,7 +30,7 @@ from tests.blueprint.small_system import make_system
 from tests.environments import environment
 from tests.isolated.saying import say
 
-_HERE: Final = Path(__file__).parent
+_PEERS: Final = Path(__file__).parent / "peers"
 _ROWS: Final = 50_000
 _FILES: Final = 5
 _RAY_S: Final = 200
@@ -42,7 +42,7 @@ pa, pq = cast("Any", pyarrow), cast("Any", pyarrow.parquet)
 def run(arguments: Sequence[str]) -> int:
     """Run it; the optional argument is the number of rows."""
     rows = int(arguments[0]) if arguments else _ROWS
-    found = environment(_HERE / "ray_batch.txt")
+    found = environment(_PEERS / "ray-batch.txt")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         make_system(root / "system", 0.0).promote(1, Note("a check", ""))
@@ -88,7 +88,7 @@ def _under_ray(python: Path, root: Path) -> tuple[dict[str, Any], str, float]:
     engine = str(Path(mlsystem.__file__).parent.parent)
     command = [
         str(python),
-        str(_HERE / "with_ray.py"),
+        str(_PEERS / "with_ray.py"),
         str(root / "system"),
         str(root / "rows"),
         str(root / "out.json"),

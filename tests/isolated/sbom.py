@@ -19,17 +19,17 @@ from tests.blueprint.test_sbom import system
 from tests.environments import environment
 from tests.isolated.saying import say
 
-HERE: Final = Path(__file__).parent
+PEERS: Final = Path(__file__).parent / "peers"
 
 
 def run(_arguments: Sequence[str]) -> int:
     """Return 0 if the document is valid and whole."""
-    found = environment(HERE / "sbom.txt")
+    found = environment(PEERS / "sbom.txt")
     say(f"cyclonedx-python-lib {found.versions['cyclonedx-python-lib']}")
     with tempfile.TemporaryDirectory(prefix="mlsystem-") as folder:
         told = sbom(system(Path(folder), versions=1), Namespace(out=None))
         file = Path(folder) / "docs" / "sbom.json"
-        command = [str(found.python), str(HERE / "with_cyclonedx.py"), str(file)]
+        command = [str(found.python), str(PEERS / "with_cyclonedx.py"), str(file)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     seen: dict[str, Any] = json.loads(done.stdout)
     good = not seen["problem"] and seen["components"] == told["components"]

@@ -20,7 +20,7 @@ from tests.blueprint.small_system import make_system
 from tests.environments import environment
 from tests.isolated.saying import say
 
-_WANTED: Final = Path(__file__).with_suffix(".txt")
+_WANTED: Final = Path(__file__).parent / "peers" / "schemathesis.txt"
 _EXAMPLES: Final = "100"
 _SEED: Final = "7"
 _CONFIG: Final = """

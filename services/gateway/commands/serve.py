@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from services._runtime.embedded import die_with_parent
-from services._runtime.errors import Misconfigured
-from services._runtime.systems import SYSTEMS, delivered_systems, engine_environment, system_directory
+from services._runtime.errors import Misconfigured, Permanent
+from services._runtime.systems import SYSTEMS, delivered_systems, engine_environment, find_engine, system_directory
 from services.gateway.attach import place_of
 from services.gateway.exits import Exit, Usage
 from services.gateway.following import Interrupts, first_of
@@ -37,6 +37,10 @@ class Options:
 async def execute(options: Options, output: Output) -> int:
     """Starts it, says where it listens, waits. Raises Usage: no such system; Misconfigured: it does not start."""
     directory = find_system(options.system, place_of(options.workspace).workspace)
+    try:
+        find_engine(directory)
+    except Permanent as error:
+        raise Usage(str(error)) from error
     interrupts = Interrupts(cancels=False)
     with interrupts.heard():
         server = await _start(directory, options.port)

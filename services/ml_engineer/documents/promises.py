@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from services.ml_engineer.documents.figures import figure, score
+from services.ml_engineer.documents.figures import figure
 from services.ml_engineer.documents.markdown import cell_code, text
 from services.ml_engineer.documents.view import View
 from services.ml_engineer.engine import GateResult
@@ -41,7 +41,7 @@ class Proof:
 
     what: str
     result: str
-    measured: str
+    told: str
 
 
 PROMISES: Final = (
@@ -52,6 +52,7 @@ PROMISES: Final = (
         files=(
             "vendor/",
             "schema.json",
+            "docs/openapi.json",
             "deploy/Dockerfile.serve",
             "deploy/compose.yml",
             "deploy/kubernetes/",
@@ -66,7 +67,7 @@ PROMISES: Final = (
         name="An automated pipeline",
         means="From the data to a version that has answered, with every gate on the way, by hand, in CI or on a "
         "schedule; making it live is a person's yes.",
-        files=("Makefile", "system.toml", "deploy/Dockerfile.train", "deploy/kubernetes/shared/pipeline.yml"),
+        files=("Makefile", "system.toml", "deploy/Dockerfile.train", "deploy/kubernetes/components/pipeline.yml"),
         gates=("beats_trivial",),
         tests=("test_mlsystem_contract",),
         try_it="make pipeline",
@@ -77,7 +78,7 @@ PROMISES: Final = (
         means="Somebody is told when answers fail or are late, when the data or the predictions drift, and when "
         "quality falls; a page says why.",
         files=("deploy/prometheus/", "deploy/grafana/", "docs/monitoring.md", "docs/runbook.md"),
-        gates=("contract",),
+        tests=("test_mlsystem_monitoring",),
         try_it="make monitor",
         missing="delivery of Prometheus' own alerts: name your Alertmanager in deploy/prometheus/prometheus.yml",
     ),
@@ -85,7 +86,7 @@ PROMISES: Final = (
         name="Training that can be repeated",
         means="The same rows, spec, seed and locks give the same model file; the rows are kept under their digest.",
         files=("system.toml", "requirements/", "docs/data_sheet.md"),
-        tests=("test_mlsystem_registry",),
+        tests=("test_mlsystem_training", "test_mlsystem_registry"),
         try_it="make reproduce VERSION=1",
     ),
     Promise(
@@ -108,8 +109,9 @@ PROMISES: Final = (
         means="One command brings the version before back within a second; lost or damaged files are found by their "
         "digest and have a written way back.",
         files=("docs/rollback.md", "docs/runbook.md"),
+        gates=("recovery",),
         tests=("test_mlsystem_registry",),
-        try_it="make rollback",
+        try_it="make drill",
         missing="rollback that decides by itself",
     ),
     Promise(
@@ -117,7 +119,7 @@ PROMISES: Final = (
         means="One compiled graph makes the features in training and in serving, so the two cannot differ; your own "
         "are expressions in `[derive]` or functions in `hooks.py`; the newest values of an entity can be kept for "
         "requests that do not bring them.",
-        files=("system.toml", "schema.json"),
+        files=("system.toml", "hooks.py", "schema.json"),
         gates=("parity",),
         tests=("test_mlsystem_contract",),
     ),
@@ -163,7 +165,7 @@ class Evidence:
         return f"The delivered tests {verdict}{when}: {text(found.text)}."
 
     def _proofs(self, promise: Promise) -> Iterator[Proof]:
-        gates = {gate.name: gate for gate in self.view.dossier.evaluation.gates}
+        gates = {gate.name: gate for gate in self.view.gates}
         yield from (_by_gate(gates[name]) for name in promise.gates if name in gates)
         if self.view.dossier.tested is None:
             return
@@ -174,10 +176,7 @@ class Evidence:
 
 
 def _by_gate(gate: GateResult) -> Proof:
-    against = (
-        f"{score(gate.value)}, required {score(gate.threshold)}" if gate.threshold is not None else score(gate.value)
-    )
-    return Proof(f"gate {cell_code(gate.name)}", "passed" if gate.passed else "**failed**", against)
+    return Proof(f"gate {cell_code(gate.name)}", "passed" if gate.passed else "**failed**", text(gate.text))
 
 
 def _by_tests(prefix: str, tests: list[TestResult]) -> Proof:
@@ -186,4 +185,4 @@ def _by_tests(prefix: str, tests: list[TestResult]) -> Proof:
     result = f"**failed**: {', '.join(cell_code(name) for name in failed)}" if failed else f"{passed} passed"
     skipped = len(tests) - passed - len(failed)
     told = f"{result}, {skipped} skipped" if skipped else result
-    return Proof(f"tests {cell_code(f'tests/{prefix}.py')}", told, f"{figure(sum(t.seconds for t in tests))} s")
+    return Proof(f"tests {cell_code(f'tests/{prefix}.py')}", told, f"In {figure(sum(t.seconds for t in tests))} s.")

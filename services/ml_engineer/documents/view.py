@@ -20,6 +20,7 @@ from services.ml_engineer.documents.figures import figure, interval, percent, sc
 from services.ml_engineer.documents.markdown import NOTHING, code, names, text
 from services.ml_engineer.dossier import Dossier
 from services.ml_engineer.engine import ColumnProfile, Finding, GateResult
+from services.ml_engineer.evidence import own_gates
 from services.ml_engineer.request import words_of
 from services.ml_engineer.slots import SLOT_LIST, SLOTS_BY_ID, Known
 
@@ -131,13 +132,19 @@ class View:
         """What the gates say; a requirement without effect makes a success partial."""
         if self.dossier.evaluation.outcome == "failed":
             return "failed"
-        whole = self.dossier.evaluation.outcome == "success" and not self.dossier.design.unmet
+        whole = self.dossier.evaluation.outcome == "success" and not self.failed_gates and not self.dossier.design.unmet
         return "success" if whole else "partial"
+
+    @cached_property
+    def gates(self) -> tuple[GateResult, ...]:
+        """What was measured on the model, and what was proven on the delivered system."""
+        own = own_gates(self.dossier.tested, self.dossier.drill)
+        return (*self.dossier.evaluation.gates, *(GateResult.model_validate(gate.model_dump()) for gate in own))
 
     @property
     def failed_gates(self) -> tuple[GateResult, ...]:
         """The gates that did not pass."""
-        return tuple(gate for gate in self.dossier.evaluation.gates if not gate.passed)
+        return tuple(gate for gate in self.gates if not gate.passed)
 
     @property
     def holdout_rows(self) -> int:
@@ -154,7 +161,7 @@ class View:
     @cached_property
     def verdict(self) -> tuple[str, ...]:
         """How it ended, as Markdown paragraphs: what failed first."""
-        gates, failed = self.dossier.evaluation.gates, self.failed_gates
+        gates, failed = self.gates, self.failed_gates
         told: list[str] = []
         if failed:
             named = names(gate.name for gate in failed)
@@ -334,6 +341,9 @@ class View:
     @property
     def example(self) -> dict[str, JsonValue]:
         """A row to ask about, of frequent values of the features; empty where none can be shown."""
+        made = self.dossier.packaged.example
+        if made and not self.regime and len(made) <= _MOST_EXAMPLE_COLUMNS:
+            return made
         features = set(self.features)
         shown = [column for column in self.dossier.profile.columns if column.name in features]
         if self.regime or not shown or len(shown) > _MOST_EXAMPLE_COLUMNS:

@@ -37,6 +37,9 @@ _LADDER: Final = (
     ("validation", "... and without validation: no value is looked at", ("recorder", "metrics", "validation")),
 )
 _SHORT_S: Final = 3
+_TURNS: Final = 3
+"""How often the floor and ours are measured in a round, in turns: what a busy machine takes, it takes from both."""
+
 _UNWANTED: Final = ("pandas", "sklearn", "lightgbm", "scipy", "onnx", "duckdb", "joblib", "cloudpickle", "dill")
 
 
@@ -92,27 +95,37 @@ def _peers(names: str, figures: Figures) -> list[Contender]:
 def _compare(
     contenders: Sequence[Contender], system: Served, figures: Figures, options: argparse.Namespace, folder: Path
 ) -> None:
-    """Every round: start each server, saturate it, and ask it at half the floor's rate (peers: half of their own)."""
+    """Every round: the floor and ours side by side, measured in turns; then each peer by itself."""
     for contender in contenders:
         figures.about[contender.name] = contender.about
         if contender.environment is not None:
             figures.add(contender.name, "installed_mb", contender.environment.size_mb)
     for _ in range(options.rounds):
-        for contender in contenders:
+        with ExitStack() as stack:
+            pair = [stack.enter_context(running(one, system, folder / one.name)) for one in contenders[:2]]
+            _measure(pair, figures, (options.seconds, _TURNS), folder)
+        for contender in contenders[2:]:
             with running(contender, system, folder / contender.name) as server:
-                _measure(server, figures, options.seconds, folder)
+                _measure([server], figures, (options.seconds, 1), folder)
 
 
-def _measure(server: Running, figures: Figures, seconds: int, folder: Path) -> None:
-    name = server.contender.name
-    figures.add(name, "start_s", server.start_s)
-    saturate(server, 1, folder)  # not measured: the first second is slower
-    given = saturate(server, seconds, folder)
-    figures.add(name, "rps", given.rps)
-    figures.add(name, "cpu_us", given.cpu_us)
-    rate = given.rps if server.contender.environment else figures.median("floor", "rps")
-    figures.add(name, "p99_ms", p99_ms(server, rate / 2, seconds))
-    figures.add(name, "resident_mb", server.resident_mb())
+def _measure(servers: Sequence[Running], figures: Figures, plan: tuple[int, int], folder: Path) -> None:
+    """Measure servers in so many turns of so many seconds, `plan` being (seconds, turns)."""
+    seconds, turns = plan
+    for server in servers:
+        figures.add(server.contender.name, "start_s", server.start_s)
+        saturate(server, 1, folder)  # not measured: the first second is slower
+    for _ in range(turns):
+        for server in servers:
+            given = saturate(server, seconds, folder)
+            figures.add(server.contender.name, "rps", given.rps)
+            figures.add(server.contender.name, "cpu_us", given.cpu_us)
+        for server in servers:
+            reference = server.contender.name if server.contender.environment else "floor"
+            rate = figures.median(reference, "rps") / 2
+            figures.add(server.contender.name, "p99_ms", p99_ms(server, rate, seconds))
+    for server in servers:
+        figures.add(server.contender.name, "resident_mb", server.resident_mb())
 
 
 def _ladder(system: Served, figures: Figures, rounds: int, folder: Path) -> None:
@@ -132,8 +145,8 @@ def _ladder(system: Served, figures: Figures, rounds: int, folder: Path) -> None
 
 
 def _serve_requirements() -> list[str]:
-    """What a serving image installs, as the engine's own project says."""
-    return ["numpy", "msgspec", *place.engine_needs("serve")]
+    """What a serving image installs, as the engine's own project says; of extras, what they bring."""
+    return ["numpy", "msgspec", "psycopg-binary", *place.engine_needs("serve")]
 
 
 def _loaded(names: Sequence[str]) -> str:

@@ -29,7 +29,7 @@ def saturate(server: Running, seconds: int, folder: Path) -> Saturated:
     """Ask with wrk from 16 connections; RuntimeError if an answer is no 200."""
     script = _script(server, folder)
     before = server.cpu_s()
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(script), server.url]
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "30s", "-s", str(script), server.url]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     used = server.cpu_s() - before
     if "Non-2xx" in told or "Socket errors" in told:

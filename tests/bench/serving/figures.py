@@ -1,4 +1,4 @@
-"""What was measured: values by server and kind, a list a kind, one for each round."""
+"""What was measured: values by server and kind, a list a kind, one for each turn."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -35,7 +35,9 @@ class Figures:
         return median(self.values[name][kind])
 
     def ratio(self, name: str, kind: Kind) -> float:
-        """Median over the rounds of the ratio to the floor in the same round."""
+        """Median of the ratios to the floor turn by turn; of peers, which share no turn with it, ratio of medians."""
+        if name in self.peers():
+            return self.median(name, kind) / self.median("floor", kind)
         pairs = zip(self.values[name][kind], self.values["floor"][kind], strict=True)
         return median(ours / floor for ours, floor in pairs)
 

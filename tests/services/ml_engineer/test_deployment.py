@@ -22,6 +22,7 @@ from services.ml_engineer.documents.placement import Placement
 from services.ml_engineer.documents.view import View
 from services.ml_engineer.dossier import Dossier
 from tests.delivered import measured
+from tests.tools import tool
 
 TOOLS: Final = Path(sys.executable).parent
 STYLE: Final = (
@@ -59,7 +60,9 @@ def system(repository: Path) -> Path:
 @pytest.fixture(scope="module")
 def built(system: Path) -> dict[str, list[Manifest]]:
     """What kustomize makes of the base and of each overlay."""
-    texts = {name: ended("kubectl", "kustomize", f"deploy/kubernetes/{name}", directory=system) for name in OVERLAYS}
+    texts = {
+        name: ended(tool("kubectl"), "kustomize", f"deploy/kubernetes/{name}", directory=system) for name in OVERLAYS
+    }
     return {name: list(yaml.safe_load_all(text)) for name, text in texts.items()}
 
 
@@ -119,7 +122,7 @@ def test_kubernetes_takes_what_kustomize_makes(built: dict[str, list[Manifest]],
 
 
 def test_prometheus_takes_its_configuration_and_the_rules(system: Path) -> None:
-    ended("promtool", "check", "config", "deploy/prometheus/prometheus.yml", directory=system)
+    ended(tool("promtool"), "check", "config", "deploy/prometheus/prometheus.yml", directory=system)
 
 
 def test_the_script_is_one_for_any_shell(system: Path) -> None:
@@ -340,7 +343,7 @@ def test_secrets_come_from_the_environment_and_are_in_no_file() -> None:
     (text,) = documents.render_repository(known).values()
     secret = {name: value for name, value in yaml.safe_load(text)["env"].items() if "secrets." in str(value)}
     assert secret == {name: f"${{{{ secrets.{name} }}}}" for name in (*CLOUD, "WAREHOUSE", "STATE", "KEYS")}
-    assert "env:VAR: WAREHOUSE, STATE, KEYS." in files["deploy/kubernetes/shared/kustomization.yml"]
+    assert "env:VAR: WAREHOUSE, STATE, KEYS." in files["deploy/kubernetes/components/kustomization.yml"]
     assert "/deploy/prometheus/api_key" in files[".gitignore"].splitlines()
     scrape = yaml.safe_load(files["deploy/prometheus/prometheus.yml"])["scrape_configs"][0]
     assert scrape["authorization"] == {"credentials_file": "api_key"}
@@ -379,7 +382,7 @@ def test_servers_and_cpu_follow_from_the_measured_rate(
 def test_numbers_of_the_spec_win() -> None:
     """serving.replicas reaches autoscaler and KServe as it stands."""
     files = documents.render(measured(SHARED))
-    autoscaler = yaml.safe_load(files["deploy/kubernetes/shared/autoscaler.yml"])["spec"]
+    autoscaler = yaml.safe_load(files["deploy/kubernetes/components/autoscaler.yml"])["spec"]
     service = yaml.safe_load(files["deploy/kserve/inferenceservice.yml"])["spec"]["predictor"]
     assert (autoscaler[MIN], autoscaler[MAX], service[MIN], service[MAX]) == (3, 9, 3, 9)
     assert autoscaler["metrics"][0]["resource"]["target"]["averageUtilization"] == 60
@@ -392,7 +395,7 @@ def test_without_a_measurement_the_files_say_so() -> None:
     blind = known.evaluation.model_copy(update={"latency": nothing, "memory_mb": None})
     files = documents.render(replace(known, evaluation=blind))
     assert "Nothing was measured" in files["deploy/kubernetes/base/deployment.yml"]
-    autoscaler = yaml.safe_load(files["deploy/kubernetes/shared/autoscaler.yml"])["spec"]
+    autoscaler = yaml.safe_load(files["deploy/kubernetes/components/autoscaler.yml"])["spec"]
     assert (autoscaler[MIN], autoscaler[MAX]) == (2, 4)
 
 

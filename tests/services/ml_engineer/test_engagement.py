@@ -42,10 +42,34 @@ from tests.services.ml_engineer.made import fact
 from tests.services.ml_engineer.pids import gone
 
 BUILD = (
-    *("before", "scaffold", "validate", "train", "evaluate", "package", "promote"),
-    *("sbom", "document", "test", "evidence"),
+    "before",
+    "scaffold",
+    "validate",
+    "train",
+    "evaluate",
+    "package",
+    "promote",
+    "sbom",
+    "openapi",
+    "document",
+    "test",
+    "drill",
+    "evidence",
 )
-COMMANDS = ("profile", "check", "validate", "train", "evaluate", "package", "history", "promote", "sbom", "test")
+COMMANDS = (
+    "profile",
+    "check",
+    "validate",
+    "train",
+    "evaluate",
+    "package",
+    "history",
+    "promote",
+    "sbom",
+    "openapi",
+    "test",
+    "drill",
+)
 ANSWERS = {
     "scale.rate": "10 rps",
     "scale.spikes": "2x",

@@ -218,13 +218,13 @@ def test_a_column_of_any_name_can_be_set_written_read_and_taken_out(name: str, t
     if name.strip():
         spec = design(answers={"security.pii": [name.strip()]}, columns=(*columns[:-1], renamed(columns[-1]))).spec
         assert spec["columns"] == {name.strip(): {"role": "ignore", "why": "identifies people"}}
-    spec = merge(design().spec, {"columns": {name: {"role": "ignore", "pii": name}}, "goal": name})
+    spec = merge(design().spec, {"columns": {name: {"role": "ignore", "why": name, "protected": True}}, "goal": name})
     delivery.write(tmp_path, {"system.toml": delivery.toml(spec)})
     assert delivery.read_spec(tmp_path) == spec
     assert tomllib.loads((tmp_path / "system.toml").read_text(encoding="utf-8")) == spec
     problem, *others = examine(spec)[1]
     assert (problem.code, others) == ("not_supported_yet", [])
-    assert without(spec, problem.key)["columns"] == {name: {"role": "ignore"}}
+    assert without(spec, problem.key)["columns"] == {name: {"role": "ignore", "why": name}}
 
 
 def renamed(column: ColumnProfile) -> ColumnProfile:

@@ -227,7 +227,7 @@ def test_k_and_m_are_suffixes_only_where_they_stand_alone(value: str, expected: 
         ("security.pii", False, {}),
         ("security.pii", "a, b", {"columns.a": {"role": "ignore"}, "columns.b": {"role": "ignore"}}),
         ("security.regime", "none", {}),
-        ("security.regime", "PCI DSS", {"governance.regime": ["pci"]}),
+        ("security.regime", "PCI DSS", {"governance.regime": ["pci"], "data.snapshot": "digest"}),
         ("security.regime", ["GDPR", "gdpr"], {"governance.regime": ["gdpr"]}),
         ("business.cost_of_error", "false positive 5, false negative 120", {"decision.cost": (5, 120)}),
         ("business.cost_of_error", "a false negative costs 120, a false positive 5", {"decision.cost": (5, 120)}),
@@ -318,7 +318,8 @@ def test_all_regulations_that_the_workspace_states_hold_together() -> None:
     known = fill({}, {}, facts)
     assert known == {"security.regime": Known("security.regime", ["hipaa", "gdpr"], "workspace", "/b.md:2, /a.md:1")}
     assert SLOTS_BY_ID["security.regime"].effect(known["security.regime"].value) == {
-        "governance.regime": ["hipaa", "gdpr"]
+        "governance.regime": ["hipaa", "gdpr"],
+        "serving.api_keys": "env:MLSYSTEM_API_KEYS",
     }
 
 

@@ -82,7 +82,12 @@ COMMANDS: Final[dict[str, Command]] = {
     "history": Command(
         "mlsystem.registry.command:history",
         "tell which version was live when, and why",
-        [(("--at",), {"default": "", "metavar": "TIME", "help": "what was live then: 2026-11-23T12:00, or with a zone"})],
+        [
+            (
+                ("--at",),
+                {"default": "", "metavar": "TIME", "help": "what was live then: 2026-11-23T12:00, or with a zone"},
+            )
+        ],
     ),
     "drill": Command(
         "mlsystem.drill.command:drill",
@@ -114,9 +119,18 @@ COMMANDS: Final[dict[str, Command]] = {
         "mlsystem.export.command:export",
         "write a version in the terms of another platform",
         [
-            (("form",), {"choices": ("feast", "lineage", "mlflow"), "help": "a Feast repository, OpenLineage events, an MLflow model"}),
+            (
+                ("form",),
+                {
+                    "choices": ("feast", "lineage", "mlflow"),
+                    "help": "a Feast repository, OpenLineage events, an MLflow model",
+                },
+            ),
             (("--version",), {"type": int, "metavar": "V", "help": "default: the active one"}),
-            (("--to",), {"default": "", "metavar": "WHERE", "help": "a place other than the usual one; an http(s) URL"}),
+            (
+                ("--to",),
+                {"default": "", "metavar": "WHERE", "help": "a place other than the usual one; an http(s) URL"},
+            ),
         ],
     ),
     "serve": Command(
@@ -126,7 +140,10 @@ COMMANDS: Final[dict[str, Command]] = {
             (("--port",), {"type": int, "metavar": "N", "help": "default: serving.port; 0: any free one"}),
             (("--host",), {"default": "127.0.0.1", "help": "address to listen on"}),
             (("--version",), {"type": int, "metavar": "V", "help": "stay on this version"}),
-            (("--linger",), {"type": float, "default": 0.0, "metavar": "S", "help": "take requests so long after SIGTERM"}),
+            (
+                ("--linger",),
+                {"type": float, "default": 0.0, "metavar": "S", "help": "take requests so long after SIGTERM"},
+            ),
             _PACKAGE,
         ],
     ),
@@ -134,7 +151,10 @@ COMMANDS: Final[dict[str, Command]] = {
         "mlsystem.serving.command:predict",
         "predict a file of rows",
         [
-            (("--in",), {"dest": "input", "type": Path, "required": True, "metavar": "F", "help": "CSV, .jsonl, .parquet"}),
+            (
+                ("--in",),
+                {"dest": "input", "type": Path, "required": True, "metavar": "F", "help": "CSV, .jsonl, .parquet"},
+            ),
             (("--out",), {"dest": "output", "type": Path, "required": True, "metavar": "F", "help": "where they go"}),
             (("--version",), {"type": int, "metavar": "V", "help": "default: the active one"}),
         ],
@@ -148,6 +168,14 @@ COMMANDS: Final[dict[str, Command]] = {
         "mlsystem.governance.sbom:sbom",
         "write the bill of materials (CycloneDX)",
         [(("--out",), {"type": Path, "default": None, "metavar": "F", "help": "default: docs/sbom.json"})],
+    ),
+    "openapi": Command(
+        "mlsystem.serving.command:openapi",
+        "write the OpenAPI document of a version",
+        [
+            (("--out",), {"type": Path, "required": True, "metavar": "F", "help": "where it goes"}),
+            (("--version",), {"type": int, "metavar": "V", "help": "default: the active one"}),
+        ],
     ),
     "key": Command(
         "mlsystem.serving.keys:key",

@@ -33,7 +33,7 @@ def kernel_of(recorded: Mapping[str, Any]) -> str:
 def _flags() -> frozenset[str]:
     """Return what the first processor can do, by Linux's names; nothing where there is no Linux to say so."""
     try:
-        text = _PROCESSOR.read_text(encoding="ascii", errors="replace")
+        text = _PROCESSOR.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return frozenset()
     line = next((line for line in text.splitlines() if line.startswith("flags")), "")

@@ -499,7 +499,7 @@ def _parts(column: Column) -> tuple[str, ...]:
         return ()
     if column.role == "time" and column.pii:  # a date of a person's: it orders the rows and no more
         return ()
-    day = ("day",) if column.role == "feature" else ()
+    day = ("day",) if column.role == "feature" or column.whole else ()
     hour = ("hour",) if column.type == "datetime" else ()
     return (*day, *CALENDAR_PARTS, *hour)
 

@@ -30,10 +30,10 @@ from mlsystem.hooks import HOOKS_FILE, read_hooks
 from mlsystem.monitoring.profile import PROFILE
 from mlsystem.registry import Note, registry_of, whoami
 from mlsystem.schema import Schema
-from mlsystem.serving.examples import Row, example_rows
+from mlsystem.serving.examples import Row, example_rows, made_row
 from mlsystem.serving.model import Model
 from mlsystem.serving.package import MANIFEST, METRICS, MODEL, REFERENCE, SCHEMA, UNREGISTERED, Package
-from mlsystem.spec import SPEC_FILE
+from mlsystem.spec import SPEC_FILE, Spec
 from mlsystem.stages import Run, Stage, Workspace, read_result, read_run, run_stage, stage_dir
 from mlsystem.train.command import train_stage
 from mlsystem.train.record import RECORD, Record, read_record
@@ -74,7 +74,17 @@ def package(workspace: Workspace, options: Namespace) -> dict[str, object]:
         "outcome": outcome,
         "servable": servable(outcome),
         "exported": exported,
+        "example": example(workspace.spec, msgspec.json.decode(files[SCHEMA], type=Schema)),
     }
+
+
+def example(spec: Spec, schema: Schema) -> dict[str, object]:
+    """Return a row to try, of middle values and frequent levels; none under a regime, since levels can be telling."""
+    if spec.governance.regime:
+        return {}
+    mask = mask_of(schema, spec, captured=False)
+    row = mask(made_row(schema))
+    return {name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in row.items()}
 
 
 def servable(outcome: str) -> bool:

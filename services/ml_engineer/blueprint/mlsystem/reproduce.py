@@ -89,7 +89,7 @@ def _reproduced(workspace: Workspace, registry: Registry, version: Version) -> d
         out = Path(scratch)
         workspace.reporter.progress("reproduce", 0.1, f"version {version.number}: its rows are from the {laid.place}")
         dataset = laid.load()
-        replay(dataset, laid.workspace.spec, out, record.plan, workspace.reporter)
+        replay(laid.workspace, dataset, out, record.plan)
         made = (out / MODEL).read_bytes()
         largest = largest_difference(version.files[MODEL], made, dataset)
         contract = _contract(laid)

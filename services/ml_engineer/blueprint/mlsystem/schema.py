@@ -74,6 +74,8 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
     format: str | None = None
     """Date, datetime: `iso`, or a format of strptime."""
     decimal: Literal[".", ","] = "."
+    whole: bool = False
+    """Time: whether its day reaches the model too, for what is derived of it; by itself it is no feature."""
     pii: str = ""
     """What personal data it holds: a kind of `governance.kinds`, or what the spec calls it; empty: none."""
 

@@ -344,7 +344,7 @@ KEYS: Final[dict[str, Key]] = {
     "columns.*.protected": Key("Whether outcomes are compared over this column's groups", "fairness by group"),
     "columns.*.pii": Key("What personal data the column holds, instead of what is recognised; `none`: none"),
     "derive.*": Key(
-        "A feature as an expression over columns, such as `total / max(months, 1)`, computed inside the model: numbers, "
+        "A feature as an expression over columns, such as `total / max(months, 1)`, computed in the model: numbers, "
         "texts, columns (`with blanks` in backticks), + - * / // % **, < <= > >= == !=, in [...], and, or, not, "
         "a if test else b, min max abs log exp sqrt floor ceil round clip isnull coalesce where days month weekday "
         "dayofyear hour concat. What is missing stays missing; a division by zero is"

@@ -19,6 +19,7 @@ from mlsystem import __version__
 from mlsystem.errors import MlsystemError
 from mlsystem.registry import registry_of
 from mlsystem.registry.care import verify
+from mlsystem.serving.keys import CLIENT_VARIABLE, client_headers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -90,7 +91,9 @@ def _server(spec: Spec) -> dict[str, Any]:
             return {"url": url, "running": False, "note": f"{name or 'something else'} answers on this port"}
         return {"url": url, "running": True, "version": _get(f"{url}/readyz").get("version")}
     except urllib.error.HTTPError as error:
-        return {"url": url, "running": True, "trouble": f"it is not ready ({error.code})"}
+        closed = error.code in {401, 403}
+        trouble = f"it wants an API key: set {CLIENT_VARIABLE}" if closed else f"it is not ready ({error.code})"
+        return {"url": url, "running": True, "trouble": trouble}
     except (OSError, ValueError, http.client.HTTPException) as error:
         if isinstance(getattr(error, "reason", error), ConnectionRefusedError):
             return {"url": url, "running": False}
@@ -98,7 +101,8 @@ def _server(spec: Spec) -> dict[str, Any]:
 
 
 def _get(url: str) -> Mapping[str, Any]:
-    with urllib.request.urlopen(url, timeout=_PATIENCE_S) as answer:  # noqa: S310 - loopback
+    request = urllib.request.Request(url, headers=client_headers())  # noqa: S310 - loopback
+    with urllib.request.urlopen(request, timeout=_PATIENCE_S) as answer:  # noqa: S310
         return msgspec.json.decode(answer.read(), type=dict[str, Any])
 
 

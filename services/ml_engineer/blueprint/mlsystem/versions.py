@@ -27,11 +27,13 @@ from mlsystem.registry import Entry, FileRef, Registry
 from mlsystem.serving.package import MANIFEST, SCHEMA
 from mlsystem.spec import SPEC_FILE, Spec, parse_spec
 from mlsystem.stages import RESULT, Workspace, read_result, stage_dir
+from mlsystem.train.own import OWN
 from mlsystem.train.record import RECORD, Record
 
 _ROWS: Final = "snapshot/"
 _SPLIT: Final = f"validate/{SPLIT_FILE}"
 _VALIDATED: Final = f"validate/{RESULT}"
+_OWN: Final = f"train/{OWN}"
 
 Place = Literal["directory", "registry", "source"]
 """Where the rows of a version were found."""
@@ -80,12 +82,17 @@ class Laid:
 
 
 def archive(registry: Registry, workspace: Workspace, validated: str) -> dict[str, FileRef]:
-    """Store what a validation decided, and the rows if they are to be kept; return the blobs by their names."""
+    """Store what a validation decided, the rows if they are to be kept, and a model that the owner brought along.
+
+    Returns the blobs by their names.
+    """
     folder = stage_dir(workspace, "validate", validated)
     stored = {name: registry.put_file(folder / Path(name).name) for name in (_SPLIT, _VALIDATED)}
     kept = snapshot.record_of(read_result(workspace, "validate", validated))
     for file in kept.files if kept.path else ():
         stored[_ROWS + file.name] = registry.put_file(workspace.root / kept.path / file.name)
+    if workspace.spec.search.model:
+        stored[_OWN] = registry.put_file(workspace.root / workspace.spec.search.model)
     return stored
 
 
@@ -115,6 +122,8 @@ def laid_out(version: Version, registry: Registry, workspace: Workspace) -> Gene
         (root / SPEC_FILE).write_bytes(version.files[SPEC_FILE])
         if HOOKS_FILE in version.files:
             (root / HOOKS_FILE).write_bytes(version.files[HOOKS_FILE])
+        if _OWN in version.entry.data:
+            registry.fetch(version.entry.data[_OWN].sha256, root / OWN)
         own = Workspace(root, _from_snapshot(version, root), workspace.reporter)
         validated = validate_stage(own).digest(own)
         folder = stage_dir(own, "validate", validated)
@@ -129,8 +138,10 @@ def _from_snapshot(version: Version, root: Path) -> Spec:
     """Return the version's spec with the snapshot as its source: a query has been run, and is not run again."""
     folder = snapshot.folder_of(root, version.snapshot.digest)
     source = tuple(str(path.relative_to(root)) for path in sorted(folder.iterdir()))
+    data = msgspec.structs.replace(version.spec.data, source=source, query="")
+    brought = OWN if version.spec.search.model else ""
     return msgspec.structs.replace(
-        version.spec, data=msgspec.structs.replace(version.spec.data, source=source, query="")
+        version.spec, data=data, search=msgspec.structs.replace(version.spec.search, model=brought)
     )
 
 

@@ -28,7 +28,10 @@ def emit_derived(graph: Graph, derivation: Derivation) -> tuple[str, str]:
     A tensor without any column is "".
     """
     emitter = _Emitter(graph)
-    numbers = emitter.widened("numbers" if graph.numbers else "", derivation.of_numbers)
+    boundary = "numbers" if graph.numbers else ""
+    if derivation.hidden:
+        boundary = graph.node("Gather", "numbers", graph.constant(derivation.kept, np.int64), axis=1)
+    numbers = emitter.widened(boundary, derivation.of_numbers)
     return numbers, emitter.widened("strings" if graph.strings else "", derivation.of_strings)
 
 
@@ -38,7 +41,7 @@ def derived_model(derivation: Derivation) -> bytes:
     numbers, strings = emit_derived(graph, derivation)
     outputs: dict[str, tuple[str, int, int | str]] = {}
     if numbers:
-        outputs[_NUMBERS] = numbers, DOUBLE, derivation.numbers + len(derivation.of_numbers)
+        outputs[_NUMBERS] = numbers, DOUBLE, len(derivation.kept) + len(derivation.of_numbers)
     if strings:
         outputs[_STRINGS] = strings, STRING, derivation.strings + len(derivation.of_strings)
     return graph.finish(outputs)
@@ -46,9 +49,9 @@ def derived_model(derivation: Derivation) -> bytes:
 
 def widened(derivation: Derivation, rows: Rows) -> Rows:
     """Return boundary tensors with what is derived from them, computed by the graph itself."""
-    if not derivation.features:
+    if derivation.idle:
         return rows
-    names = [_NUMBERS] * bool(derivation.of_numbers) + [_STRINGS] * bool(derivation.of_strings)
+    names = [_NUMBERS] * bool(derivation.of_numbers or derivation.hidden) + [_STRINGS] * bool(derivation.of_strings)
     made = dict(zip(names, Session(derived_model(derivation)).run(rows, *names), strict=True))
     return Rows(made.get(_NUMBERS, rows.numbers), made.get(_STRINGS, rows.strings))
 

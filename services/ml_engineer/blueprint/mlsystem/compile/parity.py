@@ -104,11 +104,14 @@ def _points(model: Model, columns: int) -> list[tuple[int, float]]:
 
     Of the boundary's columns: what is derived cannot be set.
     """
-    bends = [(column, knot) for column, curve in enumerate(model.features.curves[:columns]) for knot in curve.knots]
+    derivation = model.features.derivation
+    places = derivation.kept if derivation.hidden else range(columns)
+    bends = [(place, knot) for place, curve in zip(places, model.features.curves, strict=False) for knot in curve.knots]
     for item in model.members:
         member: MemberPort = item.member
-        bends += [(column, value) for column, values in member.splits().items() if column < columns for value in values]
-    return [(column, value) for column, bend in bends for value in _neighbours(bend)]
+        splits = {column: values for column, values in member.splits().items() if column < len(places)}
+        bends += [(places[column], value) for column, values in splits.items() for value in values]
+    return [(place, value) for place, bend in bends for value in _neighbours(bend)]
 
 
 def _neighbours(value: float) -> tuple[float, ...]:

@@ -20,6 +20,8 @@ from mlsystem.compile.graph import ML, Graph
 LESS_OR_EQUAL = 0
 SUM = 1
 DUMPED_INFINITY = 1e300
+NO_MORE_THAN_ZERO = float(np.float32(1e-35))
+"""LightGBM's kZeroThreshold."""
 
 
 @dataclass(slots=True)
@@ -103,8 +105,14 @@ def splits_by_feature(dumps: list[Mapping[str, Any]]) -> dict[int, list[float]]:
 
 
 def _threshold(node: Mapping[str, Any]) -> float:
-    """Return the value that a split compares with; a split of missing values alone is dumped as 1e300, not infinity."""
+    """Return the value that a split compares with; a split of missing values alone is dumped as 1e300, not infinity.
+
+    LightGBM takes a value for 0 if it is no farther from it than NO_MORE_THAN_ZERO, where it splits off negative ones:
+    there the value itself goes the way of 0.
+    """
     threshold = float(node["threshold"])
+    if threshold == -NO_MORE_THAN_ZERO:
+        return float(np.nextafter(threshold, -np.inf))
     return np.inf if threshold >= DUMPED_INFINITY else threshold
 
 

@@ -58,9 +58,7 @@ class Contract:
     split: split.Split
 
 
-def make_contract(
-    rows: Rows, spec: Spec, hooks: bytes | None = None, late: Sequence[Finding] = ()
-) -> Contract:
+def make_contract(rows: Rows, spec: Spec, hooks: bytes | None = None, late: Sequence[Finding] = ()) -> Contract:
     """Decide types, target, roles and split of a source; DataError if it cannot be used for this task.
 
     Rows without a target are left out of `rows`. `late` is what was found while the rows were joined.

@@ -19,12 +19,12 @@ from mlsystem.data.leaks import is_scale
 from mlsystem.data.measured import by_name, measured
 from mlsystem.data.privacy import Masked
 from mlsystem.errors import DataError
-from mlsystem.features.derive import derive
+from mlsystem.features.derive import derive, uses
 from mlsystem.features.formula import Derived
 from mlsystem.features.native_derive import widen
 from mlsystem.hooked import FAILED, boundary_of
 from mlsystem.hooks import with_hooks
-from mlsystem.schema import Schema, Table
+from mlsystem.schema import Column, Schema, Table
 
 _HOLDS = 0.999
 
@@ -38,7 +38,7 @@ def with_made(audited: Audit, schema: Schema, hooks: bytes | None) -> Schema:
     expressions = audited.spec.derive
     if hooks is None and not expressions:
         return schema
-    made = with_hooks(schema, hooks)
+    made = with_hooks(_with_whole_time(schema, expressions, hooked=hooks is not None), hooks)
     derivation = derive(made, expressions)
     described = {column.name: column for column in schema.columns}
     table = Table(Masked(audited.rows.columns(), described, audited.spec), audited.rows.count)
@@ -50,6 +50,19 @@ def with_made(audited: Audit, schema: Schema, hooks: bytes | None) -> Schema:
     _refuse_leaks(audited, _behind(derivation.of_numbers, wide[0]) | _behind(derivation.of_strings, wide[1]))
     columns = tuple(measured(column, strings, numbers) for column in made.made)
     return msgspec.structs.replace(made, made=columns)
+
+
+def _with_whole_time(schema: Schema, expressions: Mapping[str, str], *, hooked: bool) -> Schema:
+    """Return the contract with the time's day in the tensors, if hooks may look at it or an expression names it."""
+
+    def wanted(column: Column) -> bool:
+        dated = column.role == "time" and column.type in {"date", "datetime"} and not column.pii
+        return dated and (hooked or uses(expressions, column.name))
+
+    columns = tuple(
+        msgspec.structs.replace(column, whole=True) if wanted(column) else column for column in schema.columns
+    )
+    return msgspec.structs.replace(schema, columns=columns)
 
 
 def _behind(features: Sequence[Derived], tensor: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:

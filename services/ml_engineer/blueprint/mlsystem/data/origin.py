@@ -51,8 +51,8 @@ def fingerprint(data: Data, root: Path) -> str:
     if database.is_database(data.source):
         pin = root / EXTRACT / _pin_name(data)
         if not pin.is_file():
-            raise StageMissing("stage_missing", "the database was not read yet; run `python -m mlsystem validate`")
-        return pin.read_text(encoding="ascii").strip()
+            raise _unread()
+        return pin.read_text(encoding="utf-8").strip()
     files = find_files(data.source, root)
     if not data.query:
         return digest_of(files)
@@ -66,7 +66,7 @@ def refresh(data: Data, root: Path) -> None:
         found = _from_database(data, root)
         pin = root / EXTRACT / _pin_name(data)
         scratch = pin.with_name(f".{pin.name}.{os.getpid()}")
-        scratch.write_text(f"{found.digest}\n", encoding="ascii")
+        scratch.write_text(f"{found.digest}\n", encoding="utf-8")
         scratch.replace(pin)
 
 
@@ -74,7 +74,10 @@ def resolve(data: Data, root: Path, looked_at: Callable[[Views], None] = lambda 
     """Return the files to read; `looked_at` is given the tables of a query over files while they are there."""
     if database.is_database(data.source):
         digest = fingerprint(data, root)
-        return Origin(digest, (root / EXTRACT / digest / canonical.FILE,))
+        extract = root / EXTRACT / digest / canonical.FILE
+        if not extract.is_file():
+            raise _unread()
+        return Origin(digest, (extract,))
     files = find_files(data.source, root)
     if not data.query:
         return Origin(digest_of(files), files)
@@ -112,6 +115,11 @@ def _extract(result: Result, root: Path) -> Origin:
         if not final.is_dir():
             publish(scratch, final)
     return Origin(digest, (final / canonical.FILE,))
+
+
+def _unread() -> StageMissing:
+    text = "what the database gave is not here; run `python -m mlsystem validate`, which reads it"
+    return StageMissing("stage_missing", text)
 
 
 def _pin_name(data: Data) -> str:

@@ -51,7 +51,7 @@ def _personal(audited: Audit, name: str) -> Personal | None:
         return None
     if said:
         return Personal(said, f"personal data ({said}, says system.toml)")
-    values = _values(audited.rows, audited.scans[name], audited.spec.data.reader)
+    values = values_of(audited.rows, audited.scans[name], audited.spec.data.reader)
     seen = recognised(values, looked_for(audited.spec.governance.regime))
     return Personal(seen.kind, seen.words) if seen else None
 
@@ -88,7 +88,7 @@ def _stray(audited: Audit) -> Iterator[Finding]:
     """Yield a finding for each column of ordinary values that has some personal data among them."""
     kinds = strays(audited.spec)
     for scan in audited.features:
-        if scan.type not in {"category", "text"}:
+        if scan.type not in {"category", "text"} or scan.name in audited.personal:
             continue
         sql = f"""SELECT v, n FROM ({distinct(audited.rows, scan.name)}) WHERE regexp_matches(v, '{_SUSPECT}')"""  # noqa: S608
         found = [(in_value(str(text).strip(), kinds), int(count)) for text, count in audited.rows.query(sql)]
@@ -99,7 +99,7 @@ def _stray(audited: Audit) -> Iterator[Finding]:
             yield Finding("pii", (scan.name,), "converted", text)
 
 
-def _values(rows: Rows, scan: Scan, options: ReaderOptions) -> Values:
+def values_of(rows: Rows, scan: Scan, options: ReaderOptions) -> Values:
     """Return what a column is judged by."""
     nulls = null_list(options)
     texts = [text for text, _ in counts(rows, scan.name, nulls, _SAMPLE)]

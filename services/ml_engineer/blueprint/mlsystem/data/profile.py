@@ -16,11 +16,13 @@ import numpy as np
 
 from mlsystem.data import audit
 from mlsystem.data.findings import Finding, RoleOf, apply
-from mlsystem.data.privacy import personal_columns, personal_data
+from mlsystem.data.privacy import personal_columns, personal_data, values_of
 from mlsystem.data.reader import TABLE, Rows, read_rows
 from mlsystem.data.scan import Scan, counts, null_list, scan_column
 from mlsystem.data.target import FEWEST_ROWS, Candidate, Target, candidates, kind_of, require_column
 from mlsystem.errors import DataError
+from mlsystem.governance.kinds import DETECTORS
+from mlsystem.governance.pii import recognised
 from mlsystem.output import Reporter
 from mlsystem.schema import TaskSchema
 from mlsystem.spec import Data, ReaderOptions, Spec, Task
@@ -79,6 +81,7 @@ def _profile(
     target = offered[0].target if len(offered) == 1 else ""
     problems = _problems(rows, scans, target)
     masked = {name for finding in problems if finding.kind == "pii" for name in finding.columns}
+    naming = {name for finding in problems if finding.kind == "id_like" for name in finding.columns}
     return {
         "rows": rows.count,
         "bytes": sum(file.bytes for file in rows.files),
@@ -89,7 +92,7 @@ def _profile(
             "quote": rows.dialect.quote,
             "header": rows.dialect.header,
         },
-        "columns": [_column(rows, scan, options, shown=scan.name not in masked) for scan in scans],
+        "columns": [_described(rows, scan, options, masked, naming) for scan in scans],
         "candidates": [asdict(candidate) for candidate in offered],
         "time": [scan.name for scan in scans if scan.moment],
         "entity": [scan.name for scan in scans if audit.repeats(scan)],
@@ -107,6 +110,14 @@ def _problems(rows: Rows, scans: Sequence[Scan], target: str) -> tuple[Finding, 
     audited = audit.Audit(rows, {scan.name: scan for scan in scans}, nothing, spec, roles)
     audited = replace(audited, personal=personal_columns(audited))
     return apply([finding for rule in _RULES for finding in rule(audited)], roles)[0]
+
+
+def _described(rows: Rows, scan: Scan, options: ReaderOptions, masked: set[str], naming: set[str]) -> dict[str, object]:
+    """Describe a column; nobody has said yet under which rules it is, so what any of them protects has no examples."""
+    described = _column(rows, scan, options, shown=scan.name not in masked)
+    names_somebody = scan.name in naming or audit.repeats(scan)
+    careful = names_somebody or recognised(values_of(rows, scan, options), DETECTORS) is not None
+    return {**described, "examples": []} if careful else described
 
 
 def _column(rows: Rows, scan: Scan, options: ReaderOptions, *, shown: bool) -> dict[str, object]:

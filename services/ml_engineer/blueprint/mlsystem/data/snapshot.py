@@ -8,6 +8,7 @@ copy in the registry to `archive`, parsing to `reader`.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from mlsystem.data.canonical import is_canonical
 from mlsystem.data.origin import EXTRACT, Origin, resolve
 from mlsystem.data.source import digest_of, file_digest
 from mlsystem.errors import DataError
@@ -59,10 +61,19 @@ def keep(origin: Origin, root: Path) -> None:
     if not final.is_dir():
         with scratch_beside(final) as scratch:
             for index, path in enumerate(origin.paths):
-                shutil.copyfile(path, scratch / _name(index, path, len(origin.paths)))
+                _take(path, scratch / _name(index, path, len(origin.paths)))
             if digest_of(sorted(scratch.iterdir())) != origin.digest:
                 raise DataError("source_changed", "the source changed while it was copied; run `validate` again")
             publish(scratch, final)
+
+
+def _take(path: Path, copy: Path) -> None:
+    """Copy a file; what the engine wrote itself, and nobody writes again, is the same file under a second name."""
+    if is_canonical(path):
+        with contextlib.suppress(OSError):  # a file system without links, or another one
+            copy.hardlink_to(path)
+            return
+    shutil.copyfile(path, copy)
 
 
 def locate(data: Data, digest: str, root: Path) -> tuple[Path, ...]:

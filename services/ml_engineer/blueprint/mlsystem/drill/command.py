@@ -64,7 +64,7 @@ def document(system: str, record: Mapping[str, object]) -> str:
     lines = [
         f"# Drill of {system}",
         "",
-        f"Done on {record['at']} with version {record['version']}, on a copy that was asked all the time: `make drill`.",
+        f"Done on {record['at']} with version {record['version']}, on a copy that was asked all the time.",
         "",
         "| what was done | what should come of it | did it | noticed after | well after | requests, failed |",
         "|---|---|---|---|---|---|",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlsystem.drill.ground import LIVE, Ground
@@ -44,10 +45,11 @@ class Field:
         if self.probe.settled(by(LIVE), time.monotonic()) is None:
             raise ServingError("drill_not_ready", f"the copy's server does not answer with version {LIVE}")
 
-    @property
-    def pid(self) -> int:
-        """The server's process."""
-        return self._listening().process.pid
+    def pids(self) -> list[int]:
+        """Return the server's processes: the one that was started, and its workers if it has some (Linux)."""
+        first = self._listening().process.pid
+        children = Path(f"/proc/{first}/task/{first}/children")
+        return [first, *map(int, children.read_text().split())] if children.is_file() else [first]
 
     def start(self) -> None:
         """Start the server and return when it listens."""

@@ -22,8 +22,11 @@ from mlsystem.errors import MlsystemError, StateError
 
 _LOOK_S: Final = 0.01
 _FOREVER: Final = 1e12
-_WITHIN_A_HOST_S: Final = 1.0
-"""A rollback on one host takes less than this, from the command's start to the last answer of the other version."""
+_ROLLBACK_S: Final = 5.0
+"""Longest time from the start of the command's process to the last answer of the other version.
+
+It takes half a second on one host with nothing else to do; a drill may meet a busy one, and tells what it took.
+"""
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,8 +71,8 @@ def rollback(field: Field) -> Times:
     recover_s = _after(began, field.probe.settled(by(LIVE - 1), began))
     log = field.probe.since(began)
     field.ground.command("promote", str(LIVE), "--why", WHY)
-    slow = recover_s is not None and recover_s >= _WITHIN_A_HOST_S
-    return Times(None, recover_s, log, _failed(ran.code, log) or ("it took a second or more" if slow else ""))
+    slow = f"it took more than {_ROLLBACK_S:.0f} s" if recover_s is not None and recover_s > _ROLLBACK_S else ""
+    return Times(None, recover_s, log, _failed(ran.code, log) or slow)
 
 
 def killed_server(field: Field) -> Times:
@@ -130,13 +133,15 @@ def full_disk(field: Field) -> Times:
     """Let no file of the server grow any more, then let them grow again; meanwhile a command meets the same."""
     if not hasattr(resource, "prlimit"):
         return Times(None, None, [], "only Linux can limit a running process, so that this was not tried")
-    before = resource.prlimit(field.pid, resource.RLIMIT_FSIZE)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
     began = time.monotonic()
-    resource.prlimit(field.pid, resource.RLIMIT_FSIZE, (0, before[1]))
+    for pid in field.pids():
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, before[1]))
     detect_s = _until(lambda: _health(field) == "degraded", began)
     refused = field.ground.command("rollback", "--why", WHY, file_bytes=0)
     freed = time.monotonic()
-    resource.prlimit(field.pid, resource.RLIMIT_FSIZE, before)
+    for pid in field.pids():
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
     recover_s = _until(lambda: _health(field) == "ok", freed)
     log = field.probe.since(began)
     unseen = "" if detect_s is not None else "health did not say so"
@@ -163,7 +168,7 @@ def deleted_alias(field: Field) -> Times:
 SCENARIOS: Final[dict[str, Scenario]] = {
     "rollback": Scenario(
         "typed `rollback` while the live version was asked",
-        "the version before answers within a second, no request fails",
+        "the version before answers, no request fails",
         rollback,
     ),
     "killed_server": Scenario(

@@ -42,9 +42,10 @@ def derive(schema: Schema, expressions: Mapping[str, str]) -> Derivation:
 
     Raises: SpecError `bad_expression` with all that is wrong, each place marked.
     """
-    if not expressions:
-        return Derivation()
     boundary = Boundary.from_schema(schema)
+    hidden = [
+        boundary.numbers.index(column.name) for column in schema.columns if column.role == "time" and column.whole
+    ]
     columns = ContractColumns(schema, boundary)
     derived: dict[str, Derived] = {}
     errors: list[tuple[str, BadExpression]] = []
@@ -57,7 +58,21 @@ def derive(schema: Schema, expressions: Mapping[str, str]) -> Derivation:
             errors.append((name, error))
     if errors:
         raise _refusal(errors)
-    return Derivation(len(boundary.numbers), len(boundary.strings), tuple(derived.values()))
+    return Derivation(len(boundary.numbers), len(boundary.strings), tuple(derived.values()), tuple(hidden))
+
+
+def uses(expressions: Mapping[str, str], name: str) -> bool:
+    """Tell whether an expression names a column; BadExpression is left to `derive`."""
+    for source in expressions.values():
+        try:
+            parsed = parse(source)
+        except BadExpression:
+            continue
+        if any(parsed.name(node) == name for node in ast.walk(parsed.root) if isinstance(node, ast.Name)):
+            return True
+        if any(node.value == name for node in ast.walk(parsed.root) if isinstance(node, ast.Constant)):
+            return True
+    return False
 
 
 def _require_free(name: str, source: str, schema: Schema) -> None:
@@ -109,7 +124,7 @@ class ContractColumns:
         column = self._columns[name]
         if refused := self._refused(column):
             return refused
-        if column.role == "time":
+        if column.role == "time" and not column.whole:
             parts = ", ".join(f"{part}({name})" for part in self.parts(name)) or "another column"
             return f"{name!r} orders the rows, so that it is no feature as a whole; use {parts}"
         kind = _TYPES[column.type]

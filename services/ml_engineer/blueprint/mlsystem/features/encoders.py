@@ -79,7 +79,8 @@ class Features(msgspec.Struct, frozen=True):
     def boundary(self) -> tuple[int, int]:
         """Numbers and strings that the boundary has, without what is derived."""
         derived = self.derivation
-        return len(self.curves) - len(derived.of_numbers), len(self.levels) - len(derived.of_strings)
+        numbers = len(self.curves) - len(derived.of_numbers) + len(derived.hidden)
+        return numbers, len(self.levels) - len(derived.of_strings)
 
     @property
     def encoded(self) -> tuple[int, ...]:

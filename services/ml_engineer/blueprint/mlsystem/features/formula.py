@@ -76,6 +76,18 @@ class Derivation(msgspec.Struct, frozen=True):
     numbers: int = 0
     strings: int = 0
     features: tuple[Derived, ...] = ()
+    hidden: tuple[int, ...] = ()
+    """Numbers of the boundary that only features use: the encoders do not see them."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether the encoders see the boundary as it is."""
+        return not self.features and not self.hidden
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Numbers of the boundary that the encoders see, in order."""
+        return tuple(place for place in range(self.numbers) if place not in self.hidden)
 
     @property
     def of_numbers(self) -> tuple[Derived, ...]:

@@ -21,13 +21,14 @@ MISSING: Final = np.nan
 
 def widen(derivation: Derivation, numbers: Floats, strings: Texts) -> tuple[Floats, Texts]:
     """Return the boundary tensors [N, C1], [N, C2] with the derived features behind them."""
-    if not derivation.features:
+    if derivation.idle:
         return numbers, strings
     run = _Evaluation(numbers, strings)
     with np.errstate(all="ignore"):
         floats = [run.column(item.node)[:, None] for item in derivation.of_numbers]
         texts = [run.column(item.node)[:, None] for item in derivation.of_strings]
-    return np.concatenate([numbers, *floats], axis=1), np.concatenate([strings, *texts], axis=1)
+    kept = np.delete(numbers, derivation.hidden, axis=1)
+    return np.concatenate([kept, *floats], axis=1), np.concatenate([strings, *texts], axis=1)
 
 
 class _Evaluation:

@@ -330,7 +330,14 @@ DETECTORS: Final[tuple[Detector, ...]] = (
         words="dates of birth",
         hipaa=3,
         direct=False,
-        named=_named("dob", "birth ?(date|day|year|month|dt)?", "date of (birth|death)", "death date", "geburtsdatum"),
+        named=_named(
+            "dob",
+            "birth ?(date|day|year|month|dt)?",
+            "born( on)?",
+            "date of (birth|death)",
+            "death date",
+            "geburtsdatum",
+        ),
     ),
     Detector(
         kind="age",

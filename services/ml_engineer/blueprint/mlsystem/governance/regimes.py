@@ -62,9 +62,10 @@ def handled(spec: Spec, schema: Schema) -> Rule:
         text = f"{', '.join(map(repr, found))} hold personal data, are features, and nobody wrote down why"
         return Rule(kept=False, text=f"{text}: give columns.<name>.why, or take the role 'feature' away")
     used = [column.name for column in personal_features(schema) if column.role == "feature"]
-    aside = sum(1 for column in schema.columns if column.pii) - len(used)
-    kept = f"; {', '.join(map(repr, used))} by a person's written decision" if used else ""
-    return Rule(kept=True, text=f"{aside} columns of personal data were recognised and are no features{kept}")
+    aside = [column.name for column in schema.columns if column.pii and column.name not in used]
+    parts = [f"personal data that is no feature: {', '.join(map(repr, aside))}"] if aside else []
+    parts += [f"features by a person's written decision: {', '.join(map(repr, used))}"] if used else []
+    return Rule(kept=True, text="; ".join(parts) or "no personal data was recognised")
 
 
 def rules(regime: Regime, spec: Spec, schema: Schema) -> tuple[Rule, ...]:

@@ -190,7 +190,8 @@ def _features(facts: Facts) -> str:
     if not facts.windows:
         return ""
     newest = facts.windows[-1].drifts
-    rows = "\n".join(_row(facts, i) for i in sorted(range(len(newest)), key=lambda i: -newest[i].impact))
+    shown = [i for i, drift in enumerate(newest) if drift.feature.edges or drift.feature.name == drift.feature.column]
+    rows = "\n".join(_row(facts, i) for i in sorted(shown, key=lambda i: -newest[i].impact))
     heads = ("Feature", "Importance", "Drift", "KS", "Missing", "Unseen", "By window")
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     return (

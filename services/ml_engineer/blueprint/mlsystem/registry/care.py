@@ -2,7 +2,8 @@
 
 Owns the closed list of findings and the repair of each: derived files are made from the history, blobs are put back
 from files of the system that have the same digest, so that nothing can come back that was not there. The history
-itself is never touched: an entry that is missing or changed comes back from a backup alone.
+itself is not touched, with one exception: a newest entry that is no JSON is a write that a loss of power cut off, of
+which nobody was told that it took place; it is set aside. Entries that are missing or changed come back from a backup.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from mlsystem.errors import RegistryError
 from mlsystem.registry.derived import derived
 from mlsystem.registry.ledger import Ledger
-from mlsystem.registry.registry import Registry, blob_path
+from mlsystem.registry.registry import Registry, blob_path, entry_path
 
 _KEPT_IN: Final = ("work/package/*/*", "data/snapshots/*/*")
 """Where a system has copies of what it registered."""
@@ -27,6 +30,7 @@ class Fault(StrEnum):
     """What can be wrong with a registry."""
 
     HISTORY = "tampered"
+    TORN = "torn_entry"
     BLOB_MISSING = "blob_missing"
     BLOB_CHANGED = "blob_changed"
     DERIVED_MISSING = "derived_missing"
@@ -60,20 +64,47 @@ def verify(registry: Registry) -> tuple[Ledger, list[Finding]]:
     except RegistryError as error:
         if error.code != Fault.HISTORY:
             raise
-        number = error.details[0]["number"] if error.details else None
-        return ledger, [Finding(Fault.HISTORY, error.message, number=number if isinstance(number, int) else None)]
+        return ledger, [_broken(registry, ledger, error)]
     return ledger, [*_blobs(registry, ledger), *_derived(registry, ledger)]
 
 
 def repair(registry: Registry, root: Path) -> tuple[list[str], list[Finding]]:
     """Mend what can be mended; return a sentence for each thing that was done, and what is still wrong."""
     _, findings = verify(registry)
+    done = [_set_aside(registry, finding) for finding in findings if finding.fault is Fault.TORN]
+    findings = verify(registry)[1] if done else findings
     if any(finding.fault is Fault.HISTORY for finding in findings):
-        return [], findings
+        return done, findings
     wanted = {_sha256(finding.path): finding for finding in findings if finding.fault.value.startswith("blob")}
-    done = [_put_back(registry, path, wanted[digest]) for digest, path in _copies(root, set(wanted))]
+    done += [_put_back(registry, path, wanted[digest]) for digest, path in _copies(root, set(wanted))]
     done += [f"{path} was made anew from the history" for path in registry.derive()]
     return done, verify(registry)[1]
+
+
+def _broken(registry: Registry, ledger: Ledger, error: RegistryError) -> Finding:
+    """Return the finding about the first entry that does not follow."""
+    number = ledger.head + 1
+    if registry.numbers()[-1] == number and not _is_json(registry.objects.read(entry_path(number)) or b""):
+        message = f"entry {number}, the newest, was cut off while it was written: `registry repair` sets it aside"
+        return Finding(Fault.TORN, message, entry_path(number), number=number)
+    named = [number for detail in error.details if isinstance(number := detail.get("number"), int)]
+    return Finding(Fault.HISTORY, error.message, number=named[0] if named else None)
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        msgspec.json.decode(data)
+    except msgspec.DecodeError:
+        return False
+    return True
+
+
+def _set_aside(registry: Registry, finding: Finding) -> str:
+    """Move a torn entry to a name that is no entry's."""
+    aside = f"{finding.path}.torn"
+    registry.objects.replace(aside, registry.objects.read(finding.path) or b"")
+    registry.objects.delete([finding.path])
+    return f"entry {finding.number}, which was cut off, was set aside as {aside}"
 
 
 def _blobs(registry: Registry, ledger: Ledger) -> Iterator[Finding]:

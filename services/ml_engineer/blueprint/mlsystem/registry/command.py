@@ -12,7 +12,7 @@ import msgspec
 
 from mlsystem.errors import RegistryError, SpecError
 from mlsystem.registry.care import repair, verify
-from mlsystem.registry.ledger import Entry, Note, Reign, reign_at
+from mlsystem.registry.ledger import Entry, Event, Note, Reign, reign_at
 from mlsystem.registry.registry import Registry
 from mlsystem.registry.who import whoami
 
@@ -129,6 +129,7 @@ def _note(options: argparse.Namespace) -> Note:
 def _told(entry: Entry) -> dict[str, object]:
     """Return an entry without its list of files, and with a sentence for people."""
     told = cast("dict[str, object]", msgspec.to_builtins(entry))
-    sentence = f"{entry.at} version {entry.version} {entry.event.value} by {entry.by}"
+    rows = "rows of a person left the data of " if entry.event is Event.ERASED else ""
+    sentence = f"{entry.at} {rows}version {entry.version}{'' if rows else f' {entry.event.value}'} by {entry.by}"
     text = f"{sentence}: {entry.why}" if entry.why else sentence
     return {**{name: value for name, value in told.items() if name not in ("files", "data")}, "text": text}

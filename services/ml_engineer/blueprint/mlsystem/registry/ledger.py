@@ -143,6 +143,8 @@ class Ledger:
                 return replace(after, live=_cut_back(self.live, entry.version))
             case Event.PRUNED:
                 return replace(after, pruned=self.pruned | {entry.version})
+            case Event.ERASED if not entry.evidence.get("rows"):
+                return after  # nobody of that name was in the data: the entry says that it was looked for
             case Event.ERASED:
                 registered = self.versions[entry.version]
                 erased = [*registered.evidence.get("erased", []), {"at": entry.at, **entry.evidence}]

@@ -21,10 +21,11 @@ from functools import reduce
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final, cast
 
-from mlsystem.errors import GateFailed, RegistryError
+from mlsystem.errors import RegistryError
 from mlsystem.registry.chain import checked, checked_all, sealed, written
 from mlsystem.registry.derived import derived
 from mlsystem.registry.ledger import Draft, Entry, Event, FileRef, Ledger, Note
+from mlsystem.registry.rules import promotion_evidence, rollback_target, same_active, servable
 from mlsystem.registry.store import Objects, open_store
 
 if TYPE_CHECKING:
@@ -39,8 +40,6 @@ uploads its blobs before its entry names them, and takes seconds."""
 
 _ENTRY_NAME: Final = re.compile(r"(\d{6,})\.json")
 """Anything else in the folder is none of ours: what a file manager left there, a copy, a note."""
-
-_PART: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +162,12 @@ class Registry:
         seen = self.ledger().active
 
         def decide(ledger: Ledger) -> Draft | None:
-            _same_active(seen, ledger)
-            package = _servable(ledger, version)
+            same_active(seen, ledger)
+            package = servable(ledger, version)
             if package.version == ledger.active:
                 return None
             self.files(package)
-            return Draft(Event.PROMOTED, package.version, package.digest, evidence=_promotion_evidence(package, seen))
+            return Draft(Event.PROMOTED, package.version, package.digest, evidence=promotion_evidence(package, seen))
 
         return self._move(decide, note)
 
@@ -181,8 +180,8 @@ class Registry:
         seen = self.ledger().active
 
         def decide(ledger: Ledger) -> Draft | None:
-            _same_active(seen, ledger)
-            target = _rollback_target(ledger, to)
+            same_active(seen, ledger)
+            target = rollback_target(ledger, to)
             if target == ledger.active:
                 return None
             package = ledger.package_of(target)
@@ -304,35 +303,3 @@ def _bad_blob(sha256: str, *, missing: bool) -> RegistryError:
     return RegistryError(
         "tampered", f"blob {sha256} is {state}; `python -m mlsystem registry repair`, or restore it from a backup"
     )
-
-
-def _same_active(seen: int | None, ledger: Ledger) -> None:
-    if ledger.active != seen:
-        raise RegistryError(
-            "conflict", f"version {ledger.active} went live meanwhile; look at `history`, then decide again"
-        )
-
-
-def _servable(ledger: Ledger, version: int | None) -> Entry:
-    if version is None:
-        found = next((v for v in reversed(ledger.kept) if ledger.versions[v].evidence.get("servable")), None)
-        if found is None:
-            raise RegistryError("nothing_to_promote", "no version may be served; run `package` first")
-        version = found
-    package = ledger.package_of(version)
-    if not package.evidence.get("servable"):
-        raise GateFailed("not_servable", f"version {version} failed gates that serving needs; see its metrics.json")
-    return package
-
-
-def _promotion_evidence(package: Entry, active: int | None) -> dict[str, object]:
-    return {"from": active, "outcome": package.evidence.get("outcome")}
-
-
-def _rollback_target(ledger: Ledger, to: int | None) -> int:
-    target = ledger.previous if to is None else to
-    if target is None:
-        raise RegistryError("nothing_to_roll_back_to", "no earlier version was live; promote another one instead")
-    if target not in ledger.live:
-        raise RegistryError("never_live", f"version {target} was never live; `promote` it instead")
-    return target

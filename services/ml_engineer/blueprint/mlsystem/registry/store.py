@@ -65,6 +65,7 @@ class Objects:
         self._store = store
         self.near = isinstance(store, LocalStore | MemoryStore)
         """Whether a look costs next to nothing."""
+        self._folder = Path(str(store.prefix)) if isinstance(store, LocalStore) else None
 
     def read(self, path: str) -> bytes | None:
         """Return an object, None if there is none."""
@@ -89,17 +90,20 @@ class Objects:
                 obstore.put(self._store, path, data, mode="create", use_multipart=False)
             except AlreadyExistsError:
                 return self.read(path) == data
+            self._settle(path)
             return True
 
     def replace(self, path: str, data: bytes) -> None:
         """Write an object, also over one that is there."""
         with told_plainly():
             obstore.put(self._store, path, data, mode="overwrite", use_multipart=False)
+            self._settle(path)
 
     def upload(self, path: str, file: Path) -> None:
         """Write a file of any size."""
         with told_plainly(), file.open("rb") as content:
             obstore.put(self._store, path, content, mode="overwrite")
+            self._settle(path)
 
     def chunks(self, path: str) -> Iterator[bytes]:
         """Yield the parts of an object of any size; nothing if there is none."""
@@ -138,6 +142,17 @@ class Objects:
         """Remove objects."""
         with told_plainly():
             obstore.delete(self._store, list(paths))
+
+    def _settle(self, path: str) -> None:
+        """Return when an object in a directory survives a loss of power; a bucket's answer says so by itself."""
+        if self._folder is None:
+            return
+        for place in (self._folder / path, (self._folder / path).parent):
+            descriptor = os.open(place, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 @contextlib.contextmanager

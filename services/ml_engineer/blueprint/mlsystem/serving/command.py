@@ -86,6 +86,19 @@ def _tell(reporter: Reporter, sock: socket.socket, version: int | None) -> None:
     reporter.progress("serve", None, f"{url}/predict, documents at {url}/docs")
 
 
+def openapi(workspace: Workspace, options: argparse.Namespace) -> dict[str, object]:
+    """`openapi --out F [--version V]`: write how to call the system into a file, as its server would say it."""
+    from mlsystem.serving.limits import Limits
+    from mlsystem.serving.model import Model
+    from mlsystem.serving.openapi import document
+
+    model = Model(_package(workspace, options.version), name=workspace.spec.name)
+    serving = workspace.spec.serving
+    told = document(model, Limits.of(serving), keys=bool(serving.api_keys))
+    options.out.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n")
+    return {"version": model.name.version, "out": str(options.out), "paths": sorted(told["paths"])}
+
+
 def predict(workspace: Workspace, options: argparse.Namespace) -> dict[str, object]:
     """`predict --in F --out F [--version V]`: predict a file: .jsonl is JSON lines, .parquet Parquet, else CSV."""
     from mlsystem.serving.batch import predict_file

@@ -14,6 +14,8 @@ from mlsystem.serving.answers import Limit, Refusal
 from mlsystem.spec import seconds, size_bytes
 
 if TYPE_CHECKING:
+    import asyncio
+
     from mlsystem.spec import Serving
 
 
@@ -71,6 +73,7 @@ class InFlight:
         self._limits = limits
         self._values = values
         self._slot = slot
+        self._turn = 0
 
     @property
     def count(self) -> int:
@@ -82,6 +85,25 @@ class InFlight:
         if self._values[self._slot] >= self._limits.concurrency:
             raise self._limits.overloaded()
         self._values[self._slot] += 1
+
+    def enter_turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take a place until the loop's turn ends: whoever comes in one turn was there at once, if answered one by one.
+
+        Raises: Refusal if all are taken.
+        """
+        self.enter()
+        if not self._turn:
+            loop.call_soon(self._end_turn)
+        self._turn += 1
+
+    def leave_turn(self) -> None:
+        """Give such a place back before the turn ends, to take another one."""
+        self._turn -= 1
+        self.leave()
+
+    def _end_turn(self) -> None:
+        self._values[self._slot] -= self._turn
+        self._turn = 0
 
     def keep(self) -> None:
         """Take a place for what goes on after its request has ended, beyond the limit if need be."""

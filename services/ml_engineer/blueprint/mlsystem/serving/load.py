@@ -32,10 +32,12 @@ WINDOWS = 3
 _CONNECTIONS = 64
 _PATIENCE_S = 10.0  # for answers, after the last request was sent
 _BULK_ROWS = 1000
-_BULK_SECONDS = 1.0
+_BULK_SHARE = 0.1
+"""Of the time of a measurement: how long large requests are sent, one after the other."""
 _BULK_BODY_SHARE = 0.9  # of max_body
 _CAPACITY_CLIENTS = 16
-_CAPACITY_SECONDS = 0.5
+_CAPACITY_SHARE = 0.05
+_LEAST_S = 0.15
 _OK = 200
 _LOST = 0  # status of a request whose connection broke, or that was never answered
 
@@ -97,8 +99,8 @@ def measure(
     rows = example_rows(package.schema(), package.reference())
     with serving(model_dir, "--package", str(model_dir)) as server:
         singles = [request(server, "/predict", {"rows": [row]}, server.headers) for row in rows]
-        rate = run(_bulk(server, rows, limits))
-        capacity = run(_capacity(server, singles))
+        rate = run(_bulk(server, rows, limits, max(_LEAST_S, seconds * _BULK_SHARE)))
+        capacity = run(_capacity(server, singles, max(_LEAST_S, seconds * _CAPACITY_SHARE)))
         windows = run(_windows(server, singles, rate_rps, (seconds / WINDOWS, objective, warmup)))
         memory_mb = server.memory_mb()
     best = min(windows, key=lambda window: window.quantile_ms(0.99))
@@ -300,7 +302,7 @@ async def _windows(
     return windows
 
 
-async def _bulk(server: Listening, rows: Sequence[Row], limits: Serving) -> float:
+async def _bulk(server: Listening, rows: Sequence[Row], limits: Serving, seconds: float) -> float:
     """Return the rows a second that one client gets with requests as large as the limits allow."""
     many = list(itertools.islice(itertools.cycle(rows), min(_BULK_ROWS, limits.max_rows)))
     body = len(msgspec.json.encode(many))
@@ -308,14 +310,14 @@ async def _bulk(server: Listening, rows: Sequence[Row], limits: Serving) -> floa
     many = many[: max(1, int(len(many) * share))]
     payload = request(server, "/predict", {"rows": many}, server.headers)
     await closed_loop(server, [payload], count=1)
-    window = await closed_loop(server, [payload], count=1000, seconds=_BULK_SECONDS)
+    window = await closed_loop(server, [payload], count=1000, seconds=seconds)
     return len(many) * len(window.latencies_ms) / max(1e-9, sum(window.latencies_ms) / 1000)
 
 
-async def _capacity(server: Address, requests: Sequence[bytes]) -> float:
+async def _capacity(server: Address, requests: Sequence[bytes], seconds: float) -> float:
     """Return the requests a second that the server answers when some clients never let it rest."""
     loop = asyncio.get_running_loop()
     started = loop.time()
-    clients = [closed_loop(server, requests, count=10**6, seconds=_CAPACITY_SECONDS) for _ in range(_CAPACITY_CLIENTS)]
+    clients = [closed_loop(server, requests, count=10**6, seconds=seconds) for _ in range(_CAPACITY_CLIENTS)]
     answered = sum(len(window.latencies_ms) for window in await asyncio.gather(*clients))
     return answered / (loop.time() - started)

@@ -101,8 +101,8 @@ def _batch(model: Model) -> Operation:
         "operationId": "batch",
         "summary": f"Predict {model.schema.task.target} for rows of any number",
         "description": (
-            "Rows and answers are streamed: read while you send, as `curl -X POST -T rows.csv` does. `Accept` may name the"
-            f" other format. A row is known by its id column, else by its number. At most {STREAMS} at once."
+            "Rows and answers are streamed: read while you send, as `curl -X POST -T rows.csv` does. `Accept` may name"
+            f" the other format. A row is known by its id column, else by its number. At most {STREAMS} at once."
         ),
         "requestBody": _body(content),
         "responses": {

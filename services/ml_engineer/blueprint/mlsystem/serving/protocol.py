@@ -145,18 +145,16 @@ class Protocol(HttpToolsProtocol):
 
     def _predict(self, body: bytes) -> bytes | None:
         service = self._service
-        service.in_flight.enter()
-        try:
-            if service.keys is not None and (refused := service.keys.refusal(self.headers, "predict")) is not None:
-                raise refused
-            require_plain_json(self.headers)
-            model = service.live.require()
-            rows = parse_rows(body, service.limits)
-            if not service.predictor.fits_loop(model, rows):
-                return None
-            return encode(service.predictor.at_once(model, rows, self._started))
-        finally:
-            service.in_flight.leave()
+        service.in_flight.enter_turn(self.loop)
+        if service.keys is not None and (refused := service.keys.refusal(self.headers, "predict")) is not None:
+            raise refused
+        require_plain_json(self.headers)
+        model = service.live.require()
+        rows = parse_rows(body, service.limits)
+        if not service.predictor.fits_loop(model, rows):
+            service.in_flight.leave_turn()
+            return None
+        return encode(service.predictor.at_once(model, rows, self._started))
 
     def _write(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         """Send an answer; the connection stays, unless the client or the server is at its end."""

@@ -14,13 +14,14 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from mlsystem.errors import MlsystemError, StateError
+from mlsystem.governance.regimes import retention_s
 from mlsystem.monitoring.gauges import Gauges
 from mlsystem.monitoring.sketch import Sketch
 from mlsystem.serving.view import Taken, View
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 TURN_S: Final = 1.0
 """Longest time between an answer and its capture being safe."""
 
-MAX_ROWS: Final = 6_000
+MAX_ROWS: Final = 5_000
 """Rows that wait in memory, some 3 kB each; beyond them the oldest are dropped."""
 
 LEASE_S: Final = 30.0
@@ -88,6 +89,8 @@ class Recorder:
         self._wake, self._ended = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._trouble = ""
+        self._broken = False
+        """Whether the trouble is not the state's."""
 
     @property
     def trouble(self) -> str:
@@ -147,27 +150,32 @@ class Recorder:
 
     def _turn(self) -> None:
         """Write what waits. What goes wrong is told and counted, and the next turn comes."""
-        try:
-            taken = self._take_all()
-            for _, group in itertools.groupby(taken, lambda one: (one.model.name.version, self._window(one))):
-                self._sketch(list(group))
-                time.sleep(_BREATH_S)
-            self._capture(taken)
-            self._save_windows()
-            self._housekeeping()
-        except StateError as error:
-            self._failed(error)
-        except Exception as error:  # noqa: BLE001 - the thread must not end: answers would go on with nothing kept, unseen
-            self._failed(error)
-        else:
+        taken, sound = self._take_all(), True
+        traffic = bool(taken)
+        steps = (lambda: self._count(taken), lambda: self._capture(taken), self._save_windows, self._housekeeping)
+        for step in steps:
+            try:
+                step()
+            except StateError as error:  # the other steps would wait for the same state
+                self._failed(error)
+                return
+            except Exception as error:  # noqa: BLE001 - the thread must not end: answers would go on, unkept and unseen
+                self._failed(error)
+                sound, self._broken = False, True
+        if sound and (traffic or not self._broken):  # without traffic nothing shows that it works again
             self._recovered()
 
-    def _take_all(self) -> list[Taken]:
+    def _count(self, taken: Iterable[Taken]) -> None:
+        for _, group in itertools.groupby(taken, lambda one: (one.model.name.version, self._window(one))):
+            self._sketch(list(group))
+            time.sleep(_BREATH_S)
+
+    def _take_all(self) -> deque[Taken]:
         """Take what waits now; what comes meanwhile is for the next turn."""
-        taken: list[Taken] = []
+        taken: deque[Taken] = deque()
         with contextlib.suppress(IndexError):  # some were dropped meanwhile
             for _ in range(len(self._waiting)):
-                taken.append(self._waiting.popleft())  # noqa: PERF401 - one at a time: the other side appends
+                taken.append(self._waiting.popleft())
         self._rows.got += sum(len(one.rows) for one in taken)
         return taken
 
@@ -177,7 +185,8 @@ class Recorder:
     def _view(self, model: Model) -> View:
         found = self._views.get(model.name.version)
         if found is None or found.model is not model:
-            found = self._views[model.name.version] = View.of(model, self._spec)
+            found = View.of(model, self._spec)
+            self._views = {**dict(list(self._views.items())[-1:]), model.name.version: found}  # a view keeps its model
         return found
 
     def _sketch(self, taken: Sequence[Taken]) -> None:
@@ -207,10 +216,13 @@ class Recorder:
         self._told = now
         return new
 
-    def _capture(self, taken: Sequence[Taken]) -> None:
-        """Write the rows in batches; when one cannot be written, it and those behind it are lost and counted."""
-        step = max(_STEP_ROWS, sum(len(one.rows) for one in taken) // 64)
-        records = itertools.chain.from_iterable(self._view(one.model).captured(one) for one in taken)
+    def _capture(self, taken: deque[Taken]) -> None:
+        """Write the rows in batches; when one cannot be written, it and those behind it are lost and counted.
+
+        What was taken is let go one by one: to free all of it in one go would hold the interpreter for milliseconds.
+        """
+        step = max(_STEP_ROWS, sum(len(one.rows) for one in taken) // 32)
+        records = itertools.chain.from_iterable(self._records(taken))
         while batch := self._batch(records, step):
             try:
                 self._state.capture(batch)
@@ -220,6 +232,11 @@ class Recorder:
                 raise
             self._metrics.add("mlsystem_captures", (), len(batch))
             time.sleep(_BREATH_S)
+
+    def _records(self, taken: deque[Taken]) -> Iterator[Iterator[Captured]]:
+        while taken:
+            one = taken.popleft()
+            yield self._view(one.model).captured(one)
 
     def _batch(self, records: Iterator[Captured], step: int) -> list[Captured]:
         """Return the next records, made with a breath after every `step` of them."""
@@ -241,14 +258,13 @@ class Recorder:
     def _housekeeping(self) -> None:
         """Renew the claim, say how the traffic has drifted, and once an hour let go what is older than it may be."""
         now = time.monotonic()
-        if now >= self._claim_at:
+        if now >= self._claim_at or self._trouble:  # which shows whether the state is there again
             self._renew()
         if now >= self._gauge_at:
             self._gauge_at = now + _GAUGES_S
             self._gauge()
         if now >= self._expire_at:
-            kept_s = min(seconds(self._spec.capture.retention), seconds(self._spec.governance.retention))
-            self._state.expire(time.time() - kept_s)
+            self._state.expire(time.time() - retention_s(self._spec))
             self._expire_at = now + _HOUR_S
 
     def _gauge(self) -> None:
@@ -272,7 +288,7 @@ class Recorder:
         if self._trouble:
             self._reporter.progress("serve", None, "predictions are kept again")
             self._metrics.set("mlsystem_state_up", (), 1)
-        self._trouble = ""
+        self._trouble, self._broken = "", False
 
 
 @dataclass(slots=True)

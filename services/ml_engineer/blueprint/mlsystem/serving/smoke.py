@@ -37,6 +37,9 @@ TOLERANCE: Final = 1e-6
 """Relative; another processor or another build of the runtime rounds differently, by far less than this."""
 
 _POLL_S = 0.2
+_TURN_S = 1.5
+"""A server keeps what it was asked once a second."""
+
 _TIMED = 50
 """Requests, one after the other, that answer times are taken from."""
 
@@ -80,6 +83,8 @@ def smoke(workspace: Workspace, options: argparse.Namespace) -> dict[str, object
         gates = list(_gates(client, wanted, workspace.spec, options.wait))
         answered = gates[-1].name == "latency"
         prediction = client.predict([wanted.rows[0]])[0] if answered else {}
+        if answered and options.url:  # a server on a package keeps nothing
+            gates.append(_state(client))
     found: dict[str, object] = {
         "version": wanted.version,
         "url": options.url or None,
@@ -195,6 +200,16 @@ def _latency(client: Client, wanted: Wanted, spec: Spec) -> Gate:
     median = round(statistics.median(took_ms), 3)
     text = f"half of {_TIMED} single rows were answered within {median:g} ms, allowed are {allowed_ms:g} ms"
     return Gate("latency", median, allowed_ms, median <= allowed_ms, text)
+
+
+def _state(client: Client) -> Gate:
+    """Give the server the time in which it keeps what was just asked; it says itself if it could not."""
+    deadline = time.monotonic() + _TURN_S
+    while (said := client.get("/healthz")[1]).get("status") == "ok" and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+    passed = said.get("status") == "ok"
+    text = "what is asked is kept" if passed else f"/healthz says {said.get('status')}: {said.get('reason')}"
+    return Gate("state", None, None, passed, text)
 
 
 def _fits(answer: Mapping[str, Any], schema: Schema) -> bool:

@@ -78,9 +78,9 @@ class Lines:
         self._ended = block is None
         try:
             text = self._rest + self._decoder.decode(block or b"", final=self._ended)
-        except UnicodeDecodeError as error:
-            place = f"the byte at about {self._bytes + error.start}"
-            message = f"the rows are not {self._encoding}: {place} cannot be read; convert them"
+        except UnicodeError as error:  # not each of its decoders names the byte
+            place = self._bytes + (error.start if isinstance(error, UnicodeDecodeError) else 0)
+            message = f"the rows are not {self._encoding}: the byte at about {place} cannot be read; convert them"
             raise DataError("bad_encoding", message) from None
         self._bytes += len(block or b"")
         lines = list(io.StringIO(text, newline=""))
@@ -93,7 +93,7 @@ class Lines:
 def csv_blocks(source: Iterable[bytes], model: Model, *, longest: int, encoding: str = "") -> Iterator[Block]:
     """Yield the rows of a CSV in the dialect of the contract; another encoding may be named.
 
-    Raises: DataError if it is empty, or lacks columns that the model needs.
+    Raises: DataError if it is empty, or lacks columns that the model needs or has them twice.
     """
     csv.field_size_limit(LONGEST_LINE)  # its own limit of 128 KiB refuses long texts; one value for all threads
     reader = model.schema.reader
@@ -118,7 +118,7 @@ def json_blocks(source: Iterable[bytes], model: Model, *, longest: int, strict: 
     numbers = _Numbers()
     for block in _blocks((_object(line) for line in lines if line.strip()), lines):
         good = [row for row in block if not isinstance(row, Unreadable)]
-        ids = [str(row.get(key) or "") if key and not isinstance(row, Unreadable) else "" for row in block]
+        ids = [_id(row.get(key)) if key and not isinstance(row, Unreadable) else "" for row in block]
         yield Block(numbers.fill(ids), _bad(block), model.boundary.rows(good, strict=strict))
 
 
@@ -191,9 +191,16 @@ def _header(rows: Iterator[list[str]], schema: Schema) -> list[str]:
 
 def _require(names: Sequence[str], required: Sequence[str]) -> None:
     missing = [name for name in required if name not in names]
+    if twice := [name for name in required if names.count(name) > 1]:
+        text = f"the header names {', '.join(twice)} more than once; rename one of them"
+        raise DataError("duplicate_columns", text, details=[{"column": name} for name in twice])
     if missing:
         text = f"columns that the model needs are missing: {', '.join(missing)}"
         raise DataError("missing_columns", text, details=[{"column": name} for name in missing])
+
+
+def _id(value: object) -> str:
+    return "" if value is None else str(value)
 
 
 def _object(line: str) -> dict[str, Any] | Unreadable:
@@ -220,7 +227,9 @@ def _without_mark(encoding: str) -> str:
 
 
 def _decoder(encoding: str) -> codecs.IncrementalDecoder:
+    """Return the decoder of a text encoding; what Python calls so besides, zlib or base64, is none and refused."""
     try:
+        io.TextIOWrapper(io.BytesIO(), encoding=encoding)
         return codecs.getincrementaldecoder(encoding)()
     except LookupError:
         raise DataError("bad_encoding", f"there is no encoding {encoding[:40]!r}; utf-8 always works") from None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mlsystem.boundary import canonical
@@ -31,7 +32,7 @@ class Taken:
     judged: Judged
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class View:
     """What is kept of one version's rows, and how."""
 
@@ -43,12 +44,10 @@ class View:
     """Whether a plain row can hold nothing that the mask would take out: numbers and levels of no personal column."""
     share: int
     """Of 2^32: a prediction is kept if the beginning of its id is below."""
-    profile: Profile | None
-    """The bins that its rows are counted into; None if the package brought none."""
 
     @classmethod
     def of(cls, model: Model, spec: Spec) -> View:
-        """Return what the spec says of this version's rows; DataError if its profile cannot be read."""
+        """Return what the spec says of this version's rows."""
         names = frozenset(model.boundary.required)
         features = [column for column in model.schema.columns if column.name in names]
         dated = any(column.type in {"date", "datetime"} for column in features)
@@ -59,8 +58,12 @@ class View:
             mask=mask_of(model.schema, spec),
             harmless=not dated and not spec.governance.regime and not any(column.pii for column in features),
             share=round(spec.capture.sample * 2**32),
-            profile=read_profile(model.profile) if model.profile else None,
         )
+
+    @cached_property
+    def profile(self) -> Profile | None:
+        """The bins that its rows are counted into, None if the package brought none; DataError if it is unreadable."""
+        return read_profile(self.model.profile) if self.model.profile else None
 
     def captured(self, taken: Taken) -> Iterator[Captured]:
         """Yield what is kept of a request, a record a row."""

@@ -120,7 +120,7 @@ class Workers:
     def _listen(self, worker: _Worker, process: subprocess.Popen[bytes]) -> None:
         """Pass on what a worker says, until it has ended."""
         for line in cast("IO[bytes]", process.stdout):
-            event: dict[str, Any] = msgspec.json.decode(line)
+            event = _event(line)
             match event.get("event"):
                 case "serving":
                     worker.line = event
@@ -200,3 +200,11 @@ class Workers:
     def _stop(self) -> None:
         self._signals += 1
         self._signalled.set()
+
+
+def _event(line: bytes) -> dict[str, Any]:
+    """Return what a line says; what is none of the engine's own is passed on as it is."""
+    try:
+        return msgspec.json.decode(line, type=dict[str, Any])
+    except msgspec.DecodeError:
+        return {"event": "progress", "message": line.decode("utf-8", "replace").rstrip()}

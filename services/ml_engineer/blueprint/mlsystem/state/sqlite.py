@@ -54,6 +54,7 @@ class SqliteFile:
                 return self._attempt(work, writing=writing)
             except sqlite3.Error as error:
                 if _primary(error) not in _DAMAGED:
+                    self._disconnect()  # whatever it was, it is not the connection's the next time
                     raise self._told(error) from error
             try:
                 self._replace()
@@ -84,16 +85,17 @@ class SqliteFile:
             self._tell(f"{self._path} is gone, with what was kept in it; a new one is made")
             self._disconnect()
         if self._connection is None:
-            self._connection = self._connect()
-            self._inode = _inode(self._path)
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                with _alone(self._path):  # a file that is just being set aside takes its log along
+                    self._path.touch(mode=0o600)  # it may hold what is nobody else's business
+                    self._connection = self._connect()
+                    self._inode = _inode(self._path)
+            except OSError as error:
+                raise self._told(error) from error
         return self._connection
 
     def _connect(self) -> sqlite3.Connection:
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.touch(mode=0o600)  # it may hold what is nobody else's business
-        except OSError as error:
-            raise self._told(error) from error
         connection = sqlite3.connect(
             self._path, timeout=_PATIENCE_S, isolation_level=None, check_same_thread=False, cached_statements=64
         )
@@ -200,7 +202,7 @@ def _damaged(path: Path) -> bool:
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Generator[None]:
-    """Hold what one process at a time may hold while it replaces the file."""
+    """Hold what one process at a time may hold while it opens or replaces the file."""
     with path.with_name(f"{path.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -95,9 +95,10 @@ class Run:
     """The file that is served in the place of a trained model."""
 
 
-def replay(dataset: Dataset, spec: Spec, out: Path, plan: Plan, reporter: Reporter) -> dict[str, object]:
+def replay(workspace: Workspace, dataset: Dataset, out: Path, plan: Plan) -> dict[str, object]:
     """Train as an earlier run did, for as long as it takes."""
-    return fit(dataset, spec, out, Run(Clock.start(math.inf), reporter, plan))
+    run = Run(Clock.start(math.inf), workspace.reporter, plan, _own_file(workspace))
+    return fit(dataset, workspace.spec, out, run)
 
 
 def fit(dataset: Dataset, spec: Spec, out: Path, run: Run) -> dict[str, object]:

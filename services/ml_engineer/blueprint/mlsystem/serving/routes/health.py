@@ -27,6 +27,8 @@ def routes(service: Service) -> list[Route]:
 
     async def healthz(_request: Request) -> Response:
         trouble = service.recorder.trouble if service.recorder is not None else ""
+        if not trouble and service.metrics.total()["mlsystem_state_up", ()][0] == 0:
+            trouble = "another process of this server cannot keep what it predicts; its log says why"
         return _json({"status": "degraded", "reason": trouble} if trouble else {"status": "ok"})
 
     async def readyz(_request: Request) -> Response:

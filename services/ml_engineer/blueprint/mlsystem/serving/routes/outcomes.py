@@ -34,6 +34,9 @@ PATH: Final = "/outcomes"
 _WRITTEN_S: Final = 1.5 * TURN_S
 """After this time a prediction that was answered is in the state, whichever worker answered it."""
 
+_MOST_WAITING: Final = 8
+"""Requests that wait at once: each keeps a place that /predict could have."""
+
 _SHAPE: Final = 'send a JSON object {"outcomes": [{"id": "...", "actual": ...}, ...]}'
 SHAPE_EXAMPLE: Final = {"id": "5c2b8c9e-3f0e-4d52-9b0c-6d7f6a3e1c11"}
 """An outcome as documents show it, without what happened."""
@@ -48,6 +51,7 @@ class Outcomes:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._waiting = 0
 
     async def __call__(self, scope: Scope, receive: Receive) -> Reply:
         """Record the outcomes of one request; those of predictions that are just being written are waited for."""
@@ -59,13 +63,25 @@ class Outcomes:
         schema, at = service.live.require().schema, time.time()
         elsewhere = service.predictor.elsewhere
         outcomes = await elsewhere(lambda: read_outcomes(decode(body), schema, service.limits.max_rows, at), started)
-        if any(outcome.time is not None and outcome.time > at - _WRITTEN_S for outcome in outcomes):
-            await asyncio.sleep(_WRITTEN_S)  # else an older prediction for the entity would be taken
+        recent = any(outcome.time is not None and outcome.time > at - _WRITTEN_S for outcome in outcomes)
+        if recent and not await self._written():  # an older prediction for the entity would be taken
+            message = f"{_MOST_WAITING} requests wait already for predictions that are being written; try again"
+            raise Refusal(503, "overloaded", message, limit=Limit("outcomes waiting", _MOST_WAITING))
         recorded = await elsewhere(lambda: _record(state, outcomes), time.perf_counter())
-        if recorded.unknown:
-            await asyncio.sleep(_WRITTEN_S)
+        if recorded.unknown and await self._written():
             recorded = _both(recorded, await elsewhere(lambda: _record(state, outcomes), time.perf_counter()))
         return Reply(encode(recorded), status=202)
+
+    async def _written(self) -> bool:
+        """Wait until what was answered before now is in the state; False at once if too many wait already."""
+        if self._waiting >= _MOST_WAITING:
+            return False
+        self._waiting += 1
+        try:
+            await asyncio.sleep(_WRITTEN_S)
+        finally:
+            self._waiting -= 1
+        return True
 
 
 def _record(state: State, outcomes: list[Outcome]) -> Recorded:

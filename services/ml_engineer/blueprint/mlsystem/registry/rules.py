@@ -1,0 +1,48 @@
+"""What may go live, decided from the ledger alone.
+
+Owns the refusals of a promotion and of a rollback, each with what to do instead. Leaves the files to `registry`.
+"""
+
+from __future__ import annotations
+
+from mlsystem.errors import GateFailed, RegistryError
+from mlsystem.registry.ledger import Entry, Ledger
+
+
+def same_active(seen: int | None, ledger: Ledger) -> None:
+    """Refuse, with RegistryError `conflict`, where another version went live since somebody looked."""
+    if ledger.active != seen:
+        raise RegistryError(
+            "conflict", f"version {ledger.active} went live meanwhile; look at `history`, then decide again"
+        )
+
+
+def servable(ledger: Ledger, version: int | None) -> Entry:
+    """Return the version, the newest that may be served if None.
+
+    Raises: GateFailed if its gates do not allow it; RegistryError if there is none.
+    """
+    if version is None:
+        found = next((v for v in reversed(ledger.kept) if ledger.versions[v].evidence.get("servable")), None)
+        if found is None:
+            raise RegistryError("nothing_to_promote", "no version may be served; run `package` first")
+        version = found
+    package = ledger.package_of(version)
+    if not package.evidence.get("servable"):
+        raise GateFailed("not_servable", f"version {version} failed gates that serving needs; see its metrics.json")
+    return package
+
+
+def promotion_evidence(package: Entry, active: int | None) -> dict[str, object]:
+    """Return what a promotion rests on: which version it takes the place of, and how this one did."""
+    return {"from": active, "outcome": package.evidence.get("outcome")}
+
+
+def rollback_target(ledger: Ledger, to: int | None) -> int:
+    """Return the version that a rollback leads to; RegistryError if there is none, or it was never live."""
+    target = ledger.previous if to is None else to
+    if target is None:
+        raise RegistryError("nothing_to_roll_back_to", "no earlier version was live; promote another one instead")
+    if target not in ledger.live:
+        raise RegistryError("never_live", f"version {target} was never live; `promote` it instead")
+    return target
