@@ -211,7 +211,7 @@ class Builder:
     async def _test(self) -> Tested:
         log_file = self.home.step_log(self.activation.task, "test")
         only = () if self.proofs else ("-k", f"not {_TRAINS_AGAIN}")
-        return await test_delivered(self.activation, self.engine, self.directory, log_file, only=only)
+        return await run_tests(self.activation, self.engine, self.directory, log_file, only=only)
 
     def _can_drill(self, packaged: Packaged) -> bool:
         """A drill needs a version that is live: the first one that may serve is."""
@@ -248,7 +248,7 @@ class Builder:
         )
 
 
-async def test_delivered(
+async def run_tests(
     activation: Activation, engine: Engine, directory: Path, log_file: Path, *, only: tuple[str, ...] = ()
 ) -> Tested:
     """Runs a system's tests as their owner would: `pytest` in its directory, with this engine. `only`: which."""

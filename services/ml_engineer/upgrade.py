@@ -16,7 +16,7 @@ from contracts.events import Gate
 from services._runtime.errors import Permanent
 from services._runtime.systems import find_engine, system_directory
 from services.ml_engineer import delivery, documents
-from services.ml_engineer.build import test_delivered, watchers
+from services.ml_engineer.build import watchers
 from services.ml_engineer.dossier import RECORD, read_record, record
 from services.ml_engineer.evidence import Tested
 from services.ml_engineer.intent import Intent
@@ -142,4 +142,4 @@ async def _renew(site: Site) -> bool:
 
 
 async def _test(site: Site) -> Tested:
-    return await test_delivered(site.activation, site.own_engine, site.directory, site.log("test"))
+    return await run_tests(site.activation, site.own_engine, site.directory, site.log("test"))

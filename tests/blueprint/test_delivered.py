@@ -82,7 +82,7 @@ def test_they_pass_in_the_system_directory_with_the_engine_that_came_along(
 ) -> None:
     """Nothing of this repository is needed but the libraries: the engine is the wheel.
 
-    Two are skipped: a model that was written by hand has no training that could be repeated, and was made by no release.
+    Two are skipped: a model written by hand has no training that could be repeated, and was made by no release.
     """
     root = deliver(tmp_path / "ml" / "small", laid, schema, model)
     if schema is REGRESSION:
