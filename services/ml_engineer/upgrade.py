@@ -16,7 +16,7 @@ from contracts.events import Gate
 from services._runtime.errors import Permanent
 from services._runtime.systems import find_engine, system_directory
 from services.ml_engineer import delivery, documents
-from services.ml_engineer.build import watchers
+from services.ml_engineer.build import run_tests, watchers
 from services.ml_engineer.dossier import RECORD, read_record, record
 from services.ml_engineer.evidence import Tested
 from services.ml_engineer.intent import Intent
