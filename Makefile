@@ -2,6 +2,7 @@
 #
 #   make demo    a request becomes a served model, on an example workspace in .demo/
 #   make test    the whole suite against a real nats-server; ARGS="-k name" narrows it
+#   make long    the tests that are too long for every change: whole pipelines, outages, replicas
 #   make lint    style, import contracts, published schemas
 #   make types   strict types
 #   make lock    resolves deploy/requirements/*.txt again; ARGS=--upgrade takes newer versions
@@ -19,7 +20,7 @@ ARGS ?=
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types lock bench chaos clean
+.PHONY: help venv demo test long lint types lock bench chaos clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -40,6 +41,9 @@ demo: venv
 
 test: venv
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+long: venv
+	$(BIN)/python -m pytest -n $(WORKERS) -m long $(ARGS)
 
 lint: venv $(if $(shell command -v node),asyncapi)
 	$(BIN)/ruff check .

@@ -93,6 +93,7 @@ def test_they_pass_in_the_system_directory_with_the_engine_that_came_along(
     assert (ended.returncode, "failed" in ended.stdout, " 2 skipped" in ended.stdout) == (0, False, True), ended.stdout
 
 
+@pytest.mark.long
 def test_they_pass_beside_the_tests_of_a_strict_repository(tmp_path: Path, laid: Path) -> None:
     """The repository has a conftest, a tests package and strict settings of its own; one run takes both."""
     deliver(tmp_path / "ml" / "small", laid, SCHEMA, classifier())

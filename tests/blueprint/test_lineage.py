@@ -25,6 +25,8 @@ from mlsystem.versions import read_version
 from tests.blueprint.made_versions import opened, two_versions
 from tests.blueprint.small_system import SCHEMA
 
+pytestmark = pytest.mark.long
+
 STAGES = ("validate", "train", "evaluate", "package")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 FILE = Input("rows.csv", "a" * 64, 10)

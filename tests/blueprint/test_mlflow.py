@@ -15,6 +15,8 @@ from mlsystem.export.mlflow import export_packaged
 from tests.blueprint.made_tables import python
 from tests.blueprint.made_versions import opened, two_versions
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Path:

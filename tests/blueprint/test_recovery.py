@@ -42,6 +42,7 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> Generator[Field]:
         yield opened
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [name for name in SCENARIOS if name != "killed_server"])
 def test_the_system_recovers_and_no_request_fails(field: Field, name: str) -> None:
     """Each scenario says itself what should have come of it, and what did not."""

@@ -31,6 +31,8 @@ from tests.blueprint.small_system import (
 )
 from tests.delivered import lay_out
 
+pytestmark = pytest.mark.long
+
 PATIENCE_S = 60.0
 
 ELSEWHERE = {

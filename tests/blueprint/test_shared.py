@@ -18,6 +18,8 @@ from tests.blueprint.small_system import NAME, NOTE, ROW, make_system, register
 from tests.postgres import Cluster, discard, new_cluster
 from tests.s3 import fresh_bucket
 
+pytestmark = pytest.mark.long
+
 PATIENCE_S = 30.0
 DROPPED = 'mlsystem_captures_dropped_total{reason="state"}'
 

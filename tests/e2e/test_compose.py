@@ -82,6 +82,7 @@ async def bus(here: Here) -> AsyncIterator[Bus]:
     await found.close()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(WITHIN_S + 60)
 async def test_a_task_goes_through_the_services_of_the_compose_file(here: Here, bus: Bus, collector: Collector) -> None:
     """A bare event, a workspace as the containers see it, and the system stands in the workspace."""

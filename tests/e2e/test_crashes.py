@@ -76,6 +76,7 @@ async def test_killing_the_engineer_in_the_middle_of_training_loses_and_doubles_
     assert len(executors) == 2
 
 
+@pytest.mark.long
 async def test_killing_the_bus_in_the_middle_of_a_task_loses_and_doubles_nothing(
     services: Services, bus: Bus, server: NatsServer, publisher: Publisher, workspace: Path
 ) -> None:
@@ -89,6 +90,7 @@ async def test_killing_the_bus_in_the_middle_of_a_task_loses_and_doubles_nothing
     await assert_delivered_once(bus, workspace)
 
 
+@pytest.mark.long
 async def test_a_restarted_bus_does_not_wake_a_task_that_waits(
     services: Services, bus: Bus, server: NatsServer, publisher: Publisher, workspace: Path
 ) -> None:

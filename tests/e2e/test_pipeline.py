@@ -14,6 +14,8 @@ import pytest
 from tests.delivered import PLAIN, commit, git, lay_out
 from tests.workflow import run, steps_of
 
+pytestmark = pytest.mark.long
+
 FAST: Final[dict[str, Any]] = {**PLAIN, "objectives": {"latency_ms_p99": 5000.0}}
 """The first window of a measurement that meets its objective ends it."""
 ELSEWHERE: Final = frozenset({"Install the locks", "Install what serves", "Build the image and ask it"})

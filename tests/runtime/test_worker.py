@@ -466,6 +466,7 @@ async def test_a_dead_letter_that_cannot_be_written_is_told(publisher: Publisher
     assert about["num_ack_pending"] + about["num_pending"] == 1
 
 
+@pytest.mark.long
 async def test_trouble_of_the_mesh_is_no_attempt_at_the_task(publisher: Publisher, bus: Bus) -> None:
     """An executor that lets go because somebody does not answer says so: however often, the task is not failed."""
     tries = 2 * bus.settings.max_deliver

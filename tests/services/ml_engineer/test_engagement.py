@@ -455,6 +455,7 @@ async def test_waiting_survives_a_restart_of_everybody(lasting: House) -> None:
     assert lasting.calls().count("profile") == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", ["scaffold", "train", "package", "document"])
 async def test_a_restart_in_the_middle_of_a_build_repeats_no_recorded_step(lasting: House, step: str) -> None:
     """A service that is stopped gives its work back at once; the next one goes on where the journal ends."""
@@ -641,6 +642,7 @@ async def test_two_tasks_build_the_same_system_one_after_the_other(house: House)
     assert (await until(house.bus, "t1", is_event("completed"))).event == "completed"
 
 
+@pytest.mark.long
 async def test_two_targets_of_new_data_at_once_do_not_take_the_same_name(house: House) -> None:
     """Both designs were drawn before either was built: the later one is told to come again, nothing is overwritten."""
     house.behave({"holds": {"train": house.path("go")}})
@@ -680,6 +682,7 @@ async def test_an_answer_that_comes_while_the_system_is_built_changes_nothing_of
     assert "1 ms" not in (lasting.workspace / "ml" / "churn" / "docs" / "design.md").read_text()
 
 
+@pytest.mark.long
 async def test_many_tasks_at_once_each_keep_the_laws(house: House) -> None:
     """Different systems of one workspace, at the same time, in one service."""
     for number in range(4):
