@@ -25,6 +25,7 @@ from services._runtime.systems import system_directory
 from services.ml_engineer import delivery, documents
 from services.ml_engineer.dossier import RECORD, Design, Dossier, record
 from services.ml_engineer.engine import (
+    NOTHING_LIVE,
     Engine,
     Evaluation,
     Packaged,
@@ -119,7 +120,9 @@ class Builder:
         )
         kept = await self._recorded("document", lambda: self._document(dossier), tuple[str, ...])
         tested = await self._recorded("test", self._test, Tested)
-        drilled = await self._recorded("drill", self._drill, dict[str, JsonValue]) if self._can_drill(packaged) else {}
+        drilled: dict[str, JsonValue] = {}
+        if self.proofs and packaged.servable:
+            drilled = await self._recorded("drill", self._drill, dict[str, JsonValue])
         dossier = replace(dossier, tested=tested, drill=drilled)
         await self._recorded("evidence", lambda: self._document(dossier), tuple[str, ...])
         delivered = self._delivered(dossier, await self._digests())
@@ -213,12 +216,8 @@ class Builder:
         only = () if self.proofs else ("-k", f"not {_TRAINS_AGAIN}")
         return await run_tests(self.activation, self.engine, self.directory, log_file, only=only)
 
-    def _can_drill(self, packaged: Packaged) -> bool:
-        """A drill needs a version that is live: the first one that may serve is."""
-        return self.proofs and packaged.servable
-
     async def _drill(self) -> dict[str, JsonValue]:
-        """What failures on a copy of the system came to, as the engine says it; also when it is not as it should be."""
+        """What failures on a copy of the system came to, well or not; empty while no version is live to be hurt."""
         said = await self.engine.say(
             ("drill",),
             self.directory,
@@ -226,6 +225,8 @@ class Builder:
             log_file=self.home.step_log(self.activation.task, "drill"),
         )
         error: Mapping[str, JsonValue] = said.get("error") or {}
+        if error.get("code") == NOTHING_LIVE:
+            return {}
         if error:
             raise Permanent(f"the drill could not be carried out: {error.get('message')}")
         return {name: value for name, value in said.items() if name != "record"}

@@ -32,6 +32,8 @@ from services._runtime.errors import Permanent, Transient
 _GRACE_S: Final = 1.0
 _LINE_BYTES: Final = 16 * 1024 * 1024
 EXIT_GATE: Final = 3
+NOTHING_LIVE: Final = "nothing_active"
+"""Code of the engine's refusal of what needs a live version, while there is none."""
 
 log = structlog.get_logger()
 

@@ -18,6 +18,7 @@ from services._runtime.systems import find_engine, system_directory
 from services.ml_engineer import delivery, documents
 from services.ml_engineer.build import run_tests, watchers
 from services.ml_engineer.dossier import RECORD, read_record, record
+from services.ml_engineer.engine import NOTHING_LIVE
 from services.ml_engineer.evidence import Tested
 from services.ml_engineer.intent import Intent
 from services.ml_engineer.site import Outcome, Site
@@ -136,7 +137,7 @@ async def _renew(site: Site) -> bool:
             words, site.directory, watchers=watchers(site.activation, words[0]), log_file=site.log(words[0])
         )
         error: Mapping[str, Any] = said.get("error") or {}
-        if error and error.get("code") != "nothing_active":  # a server answers nothing yet: nothing to describe
+        if error and error.get("code") != NOTHING_LIVE:  # a server answers nothing yet: nothing to describe
             raise Permanent(f"mlsystem {words[0]}: {error.get('message')}")
     return True
 

@@ -124,6 +124,17 @@ async def recorded(house: House, task: str = "t1") -> list[str]:
     return [getattr(event.body, "name", "") for event in await history(house.bus, task) if event.event == "step"]
 
 
+async def test_without_a_live_version_there_is_no_drill(house: House) -> None:
+    """The first version failed and was never promoted, the second waits for a person: nothing is live to be hurt."""
+    house.behave({"errors": {"drill": {"code": "nothing_active", "message": "no version is live"}}})
+    await house.submit()
+    final = (await house.ended()).body
+    delivered = (await state(house.bus, "t1")).delivered
+    assert isinstance(final, Completed)
+    assert delivered is not None
+    assert (final.outcome, [gate.name for gate in delivered.gates if gate.name == "recovery"]) == ("success", [])
+
+
 async def test_a_request_with_defaults_is_built_without_a_question(house: House) -> None:
     """Brief, design, build, report, summary, end: each once, in this order, each command of the engine once."""
     await house.submit()
