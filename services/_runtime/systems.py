@@ -41,6 +41,11 @@ def find_engine(directory: Path) -> Path:
     return wheels[-1]
 
 
+def engine_version(wheel: str) -> str:
+    """The version in an engine's file name."""
+    return wheel.split("-")[1]
+
+
 def engine_environment(directory: Path) -> dict[str, str]:
     """The environment in which a person's commands of a system run: theirs, with the system's engine found first."""
     return {
@@ -86,4 +91,4 @@ def _silent(why: str) -> Mapping[str, Any]:
 
 
 def _version(wheel: Path) -> tuple[int, ...]:
-    return tuple(map(int, re.findall(r"\d+", wheel.name.split("-")[1])))
+    return tuple(map(int, re.findall(r"\d+", engine_version(wheel.name))))

@@ -114,7 +114,6 @@ class Builder:
             packaged=packaged,
             promoted=promoted,
             sbom=sbom,
-            engine_version=scaffolded.wheel.split("-")[1],
             wheel=scaffolded.wheel,
             wheel_sha256=scaffolded.wheel_sha256,
         )
@@ -159,14 +158,9 @@ class Builder:
         # The spec comes first: it makes the directory ours, so that a killed scaffold can be taken up again.
         delivery.put_spec(directory, self.design.spec)
         sha256 = delivery.put_wheel(self.engine.wheel, directory)
-        kept = self._deliver(documents.locks(self.engine.wheel.name, sha256) | delivery.delivered_tests())
+        files = documents.locks(self.engine.wheel.name, sha256) | delivery.delivered_tests()
+        kept = delivery.deliver(self.workspace, self.design.system, files)
         return Scaffolded(wheel=self.engine.wheel.name, wheel_sha256=sha256, kept=kept)
-
-    def _deliver(self, files: Mapping[str, str]) -> tuple[str, ...]:
-        """Writes files of the system; those that stay as their owner edited them."""
-        place = system_directory(self.design.system)
-        placed = {f"{place}/{path}": text for path, text in files.items()}
-        return delivery.deliver(self.workspace, self.design.system, placed)
 
     async def _promotion(self, packaged: Packaged) -> Promotion | None:
         """Version 1 goes live if its gates allow serving; later ones are a person's decision."""
@@ -183,7 +177,7 @@ class Builder:
         return await self.activation.step("promote", promote, result=Promotion, inputs=self._inputs())
 
     async def _announce(self, evaluation: Evaluation, packaged: Packaged, promoted: Promotion | None) -> None:
-        """Tells the bus of a new version; the ids make a repetition harmless."""
+        """Tells the bus of a new version."""
         numbers = {name: found["value"] for name, found in evaluation.metrics.items() if found.get("value") is not None}
         happened: dict[SystemEventName, bool] = {"trained": packaged.created, "promoted": promoted is not None}
         for event, did in happened.items():
@@ -196,20 +190,12 @@ class Builder:
                 metric={name: float(value) for name, value in numbers.items() if value is not None},
                 evidence=packaged.digest,
             )
-            about = About(
-                task=self.activation.task,
-                id=self.activation.effect_key(event),
-                workspace=self.activation.state.workspace,
-            )
-            subject = subjects.system_event(self.design.system, event)
-            kind, template = f"mlmesh.system.{event}", subject
-            await self.activation.publisher.store(subject, body, about, kind=kind, template=template)
+            await announce(self.activation, body)
 
     async def _document(self, dossier: Dossier) -> tuple[str, ...]:
-        files = await asyncio.to_thread(documents.render, dossier)
-        kept = self._deliver(files | {RECORD: record(dossier)})
-        top = delivery.deliver(self.workspace, self.design.system, documents.render_repository(dossier))
-        return (*kept, *top)
+        files = await asyncio.to_thread(documents.render, dossier) | {RECORD: record(dossier)}
+        top = documents.render_repository(dossier)
+        return delivery.deliver(self.workspace, self.design.system, files, top)
 
     async def _test(self) -> Tested:
         log_file = self.home.step_log(self.activation.task, "test")
@@ -247,6 +233,14 @@ class Builder:
             findings=[finding.model_dump(mode="json") for finding in dossier.validation.findings],
             unmet=unmet,
         )
+
+
+async def announce(activation: Activation, body: SystemEvent) -> None:
+    """Tells the bus what happened to a system; the id makes a repetition harmless."""
+    about = About(task=activation.task, id=activation.effect_key(body.event), workspace=activation.state.workspace)
+    subject = subjects.system_event(body.system, body.event)
+    kind = f"mlmesh.system.{body.event}"
+    await activation.publisher.store(subject, body, about, kind=kind, template=subject)
 
 
 async def run_tests(

@@ -13,6 +13,7 @@ import json
 import tomllib
 from collections.abc import Collection, Mapping, MutableMapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Literal, cast
 
 import tomlkit
@@ -139,19 +140,21 @@ def delivered_tests() -> dict[str, str]:
     return packages | {f"tests/{source.name}": source.read_text(encoding="utf-8") for source in sources}
 
 
-def deliver(workspace: Path, system: str, files: Mapping[str, str]) -> tuple[str, ...]:
-    """Writes texts under the workspace unless their owner has edited them; the edited ones, whose ours lies beside.
+def deliver(
+    workspace: Path, system: str, inside: Mapping[str, str], top: Mapping[str, str] = MappingProxyType({})
+) -> tuple[str, ...]:
+    """Writes texts unless their owner has edited them; paths in the workspace of the edited ones, ours lying beside.
 
-    `files`: path in the workspace -> text. A file that nobody delivered before counts as edited unless it says the
-    same. Raises Permanent when the disk, the permissions or a link refuse.
+    `inside`: path in the system's directory -> text, `top`: path in the workspace -> text. A file that nobody
+    delivered before counts as edited unless it says the same. Raises Permanent when the disk, the permissions or a
+    link refuse.
     """
-    directory = workspace / system_directory(system)
+    place = system_directory(system)
+    directory, files = workspace / place, {f"{place}/{path}": text for path, text in inside.items()} | dict(top)
     before = delivered_before(directory)
     contents = {path: text.encode() for path, text in files.items()}
     kept = tuple(
-        path
-        for path, content in contents.items()
-        if _is_edited(workspace / path, content, _known(path, before, system_directory(system)))
+        path for path, content in contents.items() if _is_edited(workspace / path, content, _known(path, before, place))
     )
     for path, content in contents.items():
         beside = f"{path}{BESIDE}"
@@ -161,6 +164,11 @@ def deliver(workspace: Path, system: str, files: Mapping[str, str]) -> tuple[str
     after = before | {path: hashlib.sha256(content).hexdigest() for path, content in contents.items()}
     _write(directory, MANIFEST, json.dumps({"files": dict(sorted(after.items()))}, indent=1).encode() + b"\n")
     return kept
+
+
+def told_of(kept: Collection[str]) -> str:
+    """A sentence, with a blank before it, about files that stay as their owner edited them; empty for none."""
+    return f" Kept as you edited them, with ours beside as {BESIDE}: {', '.join(kept)}." if kept else ""
 
 
 def delivered_before(directory: Path) -> dict[str, str]:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationEr
 
 from contracts.events import Question, Section
 from services._runtime.errors import Permanent
-from services._runtime.systems import system_directory
+from services._runtime.systems import engine_version, system_directory
 from services.ml_engineer.engine import Evaluation, Packaged, Profile, Promotion, Sbom, Training, Validation
 from services.ml_engineer.evidence import Tested
 from services.ml_engineer.slots import Known
@@ -52,7 +52,6 @@ class Dossier:
     packaged: Packaged
     promoted: Promotion | None
     """None: the version is registered only; the promote command is printed."""
-    engine_version: str
     wheel: str
     """File name of the vendored wheel."""
     wheel_sha256: str
@@ -61,6 +60,11 @@ class Dossier:
     """The delivered tests; None before they were run."""
     drill: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue])
     """`mlsystem drill`; empty where it was not run."""
+
+    @property
+    def engine_version(self) -> str:
+        """Of the vendored engine."""
+        return engine_version(self.wheel)
 
     @property
     def directory(self) -> str:

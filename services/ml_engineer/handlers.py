@@ -134,9 +134,9 @@ class Engineer:
         workspace = await asyncio.to_thread(resolve, activation.state.workspace, self.settings)
         briefing = activation.state.briefing or await self._brief(activation)
         intent = intents.read(request.request)
-        systems = await asyncio.to_thread(delivery.systems, workspace)
         discovery = Discovery(activation, await self.shelf.engine(), self._home(workspace), workspace)
-        if intent.action in _ON_EXISTING and (systems or intent.action in _NEEDS_ONE):
+        systems = await asyncio.to_thread(delivery.systems, workspace) if intent.action in _ON_EXISTING else {}
+        if systems or intent.action in _NEEDS_ONE:
             system = discovery.system_meant(systems)
             if isinstance(system, Question):
                 await self._ask(activation, Understanding.of_question(request.request, system))
@@ -384,8 +384,8 @@ def _told(delivered: Delivered) -> str:
     failed = [gate.name for gate in delivered.gates if not gate.passed]
     gates = "all gates passed" if not failed else f"gates not passed: {', '.join(failed)}"
     unmet = f"; not done: {'; '.join(delivered.unmet)}" if delivered.unmet else ""
-    kept = f" Kept as you edited them, with ours beside as .new: {', '.join(delivered.kept)}." if delivered.kept else ""
-    return f"Built {delivered.system} version {delivered.version} in {delivered.system_dir}: {gates}{unmet}.{kept}"
+    built = f"Built {delivered.system} version {delivered.version} in {delivered.system_dir}"
+    return f"{built}: {gates}{unmet}.{delivery.told_of(delivered.kept)}"
 
 
 async def _unreachable() -> Design:

@@ -11,9 +11,8 @@ from typing import Any, Final
 
 from pydantic import JsonValue
 
-from contracts import subjects
 from contracts.system import SystemEvent, SystemEventName
-from services._runtime.publisher import About
+from services.ml_engineer.build import announce
 from services.ml_engineer.intent import Action, Intent
 from services.ml_engineer.moments import moment_in
 from services.ml_engineer.site import Outcome, Said, Site
@@ -87,7 +86,7 @@ async def _move(site: Site, event: SystemEventName, words: Sequence[str]) -> Out
     if moved.get("changed") is False:
         told = f"Version {version} of {site.system} is live already: nothing was changed."
         return site.ended(told, version=version)
-    await _announce(site, event, version)
+    await announce(site.activation, SystemEvent(system=site.system, event=event, model_version=version))
     verb = "Rolled back" if event == "rolled-back" else "Promoted"
     before = f", in the place of version {previous}" if previous not in {None, version} else ""
     undo = f"; to undo it: python -m mlsystem promote {previous}" if before else ""
@@ -99,14 +98,6 @@ async def _entry(site: Site, key: str) -> Mapping[str, Any] | None:
     """The entry that carries the key, if its effect was had by an executor that is gone."""
     entries: Sequence[Mapping[str, Any]] = (await site.say(("history",))).get("entries") or ()
     return next((entry for entry in entries if key in str(entry.get("why", ""))), None)
-
-
-async def _announce(site: Site, event: SystemEventName, version: int | None) -> None:
-    body = SystemEvent(system=site.system, event=event, model_version=version)
-    state = site.activation.state
-    about = About(task=state.task, id=site.activation.effect_key(event), workspace=state.workspace)
-    subject = subjects.system_event(site.system, event)
-    await site.activation.publisher.store(subject, body, about, kind=f"mlmesh.system.{event}", template=subject)
 
 
 def _from(entry: Mapping[str, Any]) -> JsonValue:

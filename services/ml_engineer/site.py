@@ -76,6 +76,12 @@ class Site:
             words, self.directory, Said, watchers=watchers(self.activation, words[0]), log_file=self.log(words[0])
         )
 
+    async def answer(self, words: Sequence[str]) -> dict[str, Any]:
+        """As `say`, but the answer as it stands, also when it is a refusal."""
+        return await self.own_engine.say(
+            words, self.directory, watchers=watchers(self.activation, words[0]), log_file=self.log(words[0])
+        )
+
     def log(self, step: str) -> Path:
         """Where a step's words go."""
         return self.home.step_log(self.activation.task, step)

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from contracts.events import Gate
 from services._runtime.errors import Permanent
-from services._runtime.systems import find_engine, system_directory
+from services._runtime.systems import find_engine
 from services.ml_engineer import delivery, documents
-from services.ml_engineer.build import run_tests, watchers
+from services.ml_engineer.build import run_tests
 from services.ml_engineer.dossier import RECORD, read_record, record
 from services.ml_engineer.engine import NOTHING_LIVE
 from services.ml_engineer.evidence import Tested
@@ -50,8 +50,8 @@ async def upgrade(site: Site, _intent: Intent) -> Outcome:
         await asyncio.to_thread(_restore, site, backup)
         why = refused or f"its tests fail with it ({tested.text})"
         return site.ended(f"{site.system} keeps {old}: {new} does not fit, {why}.", gates=gates, outcome="failed")
-    beside = f" Kept as you edited them, with ours beside as .new: {', '.join(kept)}." if kept else ""
-    told = f"{site.system} has {new} in the place of {old}; its tests pass ({tested.text}).{beside}{_left(site)}"
+    told = f"{site.system} has {new} in the place of {old}; its tests pass ({tested.text})."
+    told += f"{delivery.told_of(kept)}{_left(site)}"
     return site.ended(told, gates=gates, kept=kept)
 
 
@@ -109,12 +109,10 @@ def _put_files(site: Site) -> tuple[str, ...]:
     top: Mapping[str, str] = {}
     if _has_record(site):
         known = read_record(site.directory)
-        dossier = replace(known, wheel=wheel, wheel_sha256=sha256, engine_version=wheel.split("-")[1])
+        dossier = replace(known, wheel=wheel, wheel_sha256=sha256)
         inside = {**inside, **documents.render(dossier), RECORD: record(dossier)}
         top = documents.render_repository(dossier)
-    place = system_directory(site.system)
-    files = {f"{place}/{path}": text for path, text in inside.items()} | dict(top)
-    return delivery.deliver(site.workspace, site.system, files)
+    return delivery.deliver(site.workspace, site.system, inside, top)
 
 
 def _has_record(site: Site) -> bool:
@@ -123,20 +121,14 @@ def _has_record(site: Site) -> bool:
 
 async def _check(site: Site) -> str:
     """Why the new engine refuses the spec, empty when it does not; an owner's keys are never dropped for it."""
-    said = await site.own_engine.say(
-        ("check",), site.directory, watchers=watchers(site.activation, "check"), log_file=site.log("check")
-    )
-    error: Mapping[str, Any] = said.get("error") or {}
+    error: Mapping[str, Any] = (await site.answer(("check",))).get("error") or {}
     return str(error.get("message") or "")
 
 
 async def _renew(site: Site) -> bool:
     """Documents that the engine writes itself: what it is made of, and what its server answers."""
     for words in (("sbom",), ("openapi", "--out", "docs/openapi.json")):
-        said = await site.own_engine.say(
-            words, site.directory, watchers=watchers(site.activation, words[0]), log_file=site.log(words[0])
-        )
-        error: Mapping[str, Any] = said.get("error") or {}
+        error: Mapping[str, Any] = (await site.answer(words)).get("error") or {}
         if error and error.get("code") != NOTHING_LIVE:  # a server answers nothing yet: nothing to describe
             raise Permanent(f"mlsystem {words[0]}: {error.get('message')}")
     return True

@@ -48,7 +48,6 @@ def dossier(kind: Kind = "binary", outcome: Outcome = "success") -> Dossier:
         evaluation=evaluation(kind, outcome),
         packaged=packaged(outcome),
         promoted=None if outcome == "failed" else Promotion(version=1),
-        engine_version="0.1.0",
         wheel=WHEEL,
         wheel_sha256=WHEEL_SHA256,
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from services._runtime.errors import Permanent
-from services._runtime.systems import ask, delivered_systems, find_engine
+from services._runtime.systems import ask, delivered_systems, engine_version, find_engine
 from services.gateway.attach import place_of
 from services.gateway.exits import Exit
 from services.gateway.output import Output
@@ -40,7 +40,7 @@ async def _status(directory: Path) -> Mapping[str, Any]:
     """What a system says of itself; one that cannot say it is told of all the same."""
     known: dict[str, Any] = {"name": directory.name.replace("_", "-"), "system_dir": str(directory)}
     try:
-        known["engine"] = find_engine(directory).name.split("-")[1]
+        known["engine"] = engine_version(find_engine(directory).name)
         said: dict[str, Any] = {**await ask(directory, "status")}
     except Permanent as error:
         said = {"ok": False, "error": {"message": str(error)}}
