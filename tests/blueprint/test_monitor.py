@@ -15,7 +15,8 @@ import pytest
 from msgspec import structs
 
 from mlsystem.errors import GateFailed, MlsystemError, SpecError
-from mlsystem.monitoring.command import LAST, period_of
+from mlsystem.monitoring import LAST_VERDICT
+from mlsystem.monitoring.command import period_of
 from mlsystem.monitoring.gauges import WATERMARK, Gauges
 from mlsystem.monitoring.words import listed
 from mlsystem.serving.client import Client
@@ -201,9 +202,9 @@ def test_a_question_about_the_past_tells_nobody_and_leaves_nothing(system: Monit
     then = datetime.fromtimestamp(NOW // HOUR * HOUR - 3 * HOUR + 60, UTC)
     past = system.monitor(since="2d", until=then.isoformat())
     state = state_of(system.workspace)
-    assert (past["standing"], "notified" in past, state.get(LAST)) == ("alert", False, None)
+    assert (past["standing"], "notified" in past, state.get(LAST_VERDICT)) == ("alert", False, None)
     system.monitor()
-    kept = msgspec.json.decode(state.get(LAST) or b"")
+    kept = msgspec.json.decode(state.get(LAST_VERDICT) or b"")
     state.close()
     assert (kept["standing"], kept["version"], kept["alerts"], kept["cause"]) == (
         "fine",

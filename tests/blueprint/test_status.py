@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from mlsystem.monitoring import LAST_VERDICT
 from mlsystem.output import Reporter
 from mlsystem.serving.process import serving
 from mlsystem.spec import read_spec
 from mlsystem.stages import Workspace
 from mlsystem.state import state_of
-from mlsystem.status import LAST_VERDICT, status
+from mlsystem.status import status
 from tests.blueprint import small_system
 
 

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TextIO, cast
 
 import msgspec
@@ -28,6 +29,26 @@ if TYPE_CHECKING:
 Mode = Literal["text", "json", "jsonl"]
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
+
+
+class Gate(msgspec.Struct, frozen=True):
+    """A decision that a result holds under `gates`; one that is not passed is told by the exit code."""
+
+    name: str
+    value: float | None
+    threshold: float | None
+    passed: bool
+    text: str
+
+
+def readable(content: object) -> bytes:
+    """Return the JSON of a file that people read too: two blanks a level, a line end at the end."""
+    return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
+
+
+def timestamp(moment: datetime, *, to: Literal["seconds", "milliseconds"] = "seconds") -> str:
+    """Return an aware moment as RFC 3339 writes it, in UTC."""
+    return moment.astimezone(UTC).isoformat(timespec=to).replace("+00:00", "Z")
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from mlsystem.export.mlflow import export_packaged
 from mlsystem.governance.mask import mask_of
 from mlsystem.hooks import HOOKS_FILE, read_hooks
 from mlsystem.monitoring.profile import PROFILE
+from mlsystem.output import readable
 from mlsystem.registry import Note, registry_of, whoami
 from mlsystem.schema import Schema
 from mlsystem.serving.examples import Row, example_rows, made_row
@@ -114,17 +115,17 @@ def _assemble(workspace: Workspace, evaluated: Mapping[str, object], out: Path) 
         MODEL: model,
         SCHEMA: schema,
         SPEC_FILE: (workspace.root / SPEC_FILE).read_bytes(),
-        REFERENCE: _readable(rows),
+        REFERENCE: readable(rows),
         PROFILE: (stage_dir(workspace, "evaluate", str(evaluated["digest"])) / PROFILE).read_bytes(),
         RECORD: (trained / RECORD).read_bytes(),
         **({} if hooks is None else {HOOKS_FILE: hooks}),
     }
     answers = _answers(Package(UNREGISTERED, digest, files), workspace.spec.name)
-    files[METRICS] = _readable({**evaluated, "reference_predictions": answers})
+    files[METRICS] = readable({**evaluated, "reference_predictions": answers})
     made = StageRun("package", digest, Run(began, datetime.now(UTC)))
-    files[LINEAGE] = _readable(_lineage(workspace, files, str(evaluated["digest"]), made))
+    files[LINEAGE] = readable(_lineage(workspace, files, str(evaluated["digest"]), made))
     manifest = _manifest(workspace, read_record(trained), evaluated, digest)
-    files[MANIFEST] = _readable({**manifest, "files": _digests(files)})
+    files[MANIFEST] = readable({**manifest, "files": _digests(files)})
     for name, data in files.items():
         (out / name).write_bytes(data)
     return {"package": digest, "files": sorted(files)}
@@ -201,10 +202,6 @@ def _evidence(workspace: Workspace, evaluated: Mapping[str, object]) -> dict[str
 
 def _digests(files: Mapping[str, bytes]) -> dict[str, dict[str, object]]:
     return {name: {"sha256": _sha256(data), "bytes": len(data)} for name, data in sorted(files.items())}
-
-
-def _readable(content: object) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
 
 
 def _sha256(data: bytes) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlsystem.errors import SpecError
+from mlsystem.output import readable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,7 +119,7 @@ class Table:
 
 def encode_schema(schema: Schema) -> bytes:
     """Return schema.json: readable, the same bytes for the same contract."""
-    return msgspec.json.format(msgspec.json.encode(schema), indent=2) + b"\n"
+    return readable(schema)
 
 
 def read_schema(path: Path) -> Schema:

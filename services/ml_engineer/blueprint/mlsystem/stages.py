@@ -22,7 +22,7 @@ import msgspec
 
 from mlsystem import __version__
 from mlsystem.errors import StageMissing
-from mlsystem.output import Reporter
+from mlsystem.output import Reporter, readable
 from mlsystem.spec import Spec, placed, read_spec
 
 RESULT = "result.json"
@@ -95,8 +95,8 @@ def run_stage(workspace: Workspace, stage: Stage, fn: Callable[[Path], Mapping[s
             with scratch_beside(final) as scratch:
                 started = datetime.now(UTC)
                 result = {"digest": digest, **fn(scratch)}
-                (scratch / RESULT).write_bytes(_readable(result))
-                (scratch / RUN).write_bytes(_readable(Run(started, datetime.now(UTC))))
+                (scratch / RESULT).write_bytes(readable(result))
+                (scratch / RUN).write_bytes(readable(Run(started, datetime.now(UTC))))
                 publish(scratch, final)
         else:
             workspace.reporter.progress(stage.name, 1.0, f"already done ({digest[:12]})")
@@ -120,10 +120,6 @@ def read_run(workspace: Workspace, name: str, digest: str) -> Run:
     if not path.is_file():
         raise StageMissing("stage_missing", f"there is no finished {name}; run `python -m mlsystem {name}`")
     return msgspec.json.decode(path.read_bytes(), type=Run)
-
-
-def _readable(content: object) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
 
 
 def publish(scratch: Path, final: Path) -> None:

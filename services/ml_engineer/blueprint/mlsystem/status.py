@@ -11,28 +11,29 @@ import contextlib
 import http.client
 import urllib.error
 import urllib.request
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from mlsystem import __version__
 from mlsystem.errors import MlsystemError
+from mlsystem.monitoring import LAST_VERDICT
 from mlsystem.registry import registry_of
 from mlsystem.registry.care import verify
+from mlsystem.registry.ledger import reign_at
 from mlsystem.serving.keys import CLIENT_VARIABLE, client_headers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from mlsystem.registry import Entry, Ledger
     from mlsystem.spec import Spec
     from mlsystem.stages import Workspace
 
 _PATIENCE_S: Final = 2.0
 """A server that is well answers its health in milliseconds."""
 
-LAST_VERDICT: Final = "monitor/last"
-"""Key under which monitoring keeps its last verdict in the state."""
+_EVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
 def status(workspace: Workspace, _options: argparse.Namespace) -> dict[str, object]:
@@ -63,23 +64,17 @@ def _registry(workspace: Workspace) -> tuple[dict[str, Any], list[str]]:
     try:
         registry = registry_of(workspace)
         ledger, findings = verify(registry)
-        entries = list(registry.entries())
+        began = reign_at(registry.entries(), _EVER).began
     except MlsystemError as error:
         return {"live": None, "versions": []}, [f"the registry: {error.message}"]
     found = {
         "live": ledger.active,
-        "since": _since(ledger, entries),
+        "since": began.at if began and ledger.active is not None else None,
         "previous": ledger.previous,
         "versions": list(ledger.kept),
         "waiting": [version for version in ledger.kept if version > (ledger.active or 0)],
     }
     return found, [f"the registry: {finding.message}" for finding in findings]
-
-
-def _since(ledger: Ledger, entries: Sequence[Entry]) -> str | None:
-    """Return when the live version went live last."""
-    moves = [entry.at for entry in entries if entry.event in {"promoted", "rolled-back"}]
-    return moves[-1] if ledger.active is not None and moves else None
 
 
 def _server(spec: Spec) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from typing import Final
 import duckdb
 import msgspec
 
+from mlsystem.data.quoting import identifier, literal
 from mlsystem.data.source import SourceFile
 from mlsystem.errors import DataError
 from mlsystem.spec import ReaderOptions
@@ -48,9 +49,9 @@ CANONICAL: Final = Dialect(",", '"', '"', 0, header=True)
 
 def dialect_of(connection: duckdb.DuckDBPyConnection, file: SourceFile, options: ReaderOptions) -> Dialect:
     """Ask the sniffer how the file is written; what the spec says about it wins."""
-    given = f", delim={_quoted(options.delimiter)}" if options.delimiter else ""
-    given += f", quote={_quoted(options.quote)}" if options.quote else ""
-    sql = f"SELECT Delimiter, Quote, Escape, HasHeader FROM sniff_csv(?{given})"  # noqa: S608 - see _quoted
+    given = f", delim={literal(options.delimiter)}" if options.delimiter else ""
+    given += f", quote={literal(options.quote)}" if options.quote else ""
+    sql = f"SELECT Delimiter, Quote, Escape, HasHeader FROM sniff_csv(?{given})"  # noqa: S608 - see literal
     try:
         (found,) = connection.execute(sql, [str(file.readable)]).fetchall()
     except duckdb.Error:
@@ -70,7 +71,7 @@ def select_csv(file: SourceFile, dialect: Dialect) -> tuple[tuple[str, ...], str
     record = _first_record(file, dialect)
     names = _names(file, record) if dialect.header else tuple(f"column_{i + 1}" for i in range(len(record)))
     columns = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(len(names)))
-    signs = f"delim={_quoted(dialect.delimiter)}, quote={_quoted(dialect.quote)}, escape={_quoted(dialect.escape)}"
+    signs = f"delim={literal(dialect.delimiter)}, quote={literal(dialect.quote)}, escape={literal(dialect.escape)}"
     lines = f"skip={dialect.skip}, header={str(dialect.header).lower()}"
     strict = "auto_detect=false, strict_mode=true, null_padding=false, ignore_errors=false"
     picked = ", ".join(_clean(f"c{i}", i) for i in range(len(names)))
@@ -85,8 +86,8 @@ def select_parquet(connection: duckdb.DuckDBPyConnection, file: SourceFile) -> t
         text = f"{file.path.name} is not a readable Parquet file: {first_line(error)}; write it again"
         raise DataError("binary_file", text) from None
     names = tuple(str(row[0]) for row in described)
-    casts = ", ".join(_clean(f"CAST({_identifier(name)} AS VARCHAR)", i) for i, name in enumerate(names))
-    return _names(file, names), f"SELECT {casts} FROM read_parquet(?)"  # noqa: S608 - see _identifier
+    casts = ", ".join(_clean(f"CAST({identifier(name)} AS VARCHAR)", i) for i, name in enumerate(names))
+    return _names(file, names), f"SELECT {casts} FROM read_parquet(?)"  # noqa: S608 - see identifier
 
 
 def select_json(
@@ -172,7 +173,7 @@ def _are_names(fields: Sequence[str], *, sniffed: bool) -> bool:
 
 def _json_path(key: str) -> str:
     """Return the pointer (RFC 6901) of a key as an SQL text."""
-    return _quoted("/" + key.replace("~", "~0").replace("/", "~1"))
+    return literal("/" + key.replace("~", "~0").replace("/", "~1"))
 
 
 def _json_reason(file: SourceFile, error: duckdb.Error) -> str:
@@ -189,11 +190,3 @@ def _json_reason(file: SourceFile, error: duckdb.Error) -> str:
 def first_line(error: Exception) -> str:
     """Return what an error says first; DuckDB goes on with places in a query that nobody wrote."""
     return str(error).splitlines()[0]
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _identifier(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -17,6 +17,7 @@ import duckdb
 
 from mlsystem.data.findings import Finding
 from mlsystem.data.query import ViewColumn, Views
+from mlsystem.data.quoting import identifier
 from mlsystem.errors import DataError
 from mlsystem.spec import Spec
 
@@ -66,8 +67,8 @@ def late(views: Views, spec: Spec) -> tuple[Finding, ...]:
         text = f"data.query does not run on a part of its tables: {' '.join(str(error).split())}; make it work without "
         raise DataError("bad_query", text + "the newest rows too, so that it can be tested for leaks") from None
     finally:
-        views.connection.execute(f"DROP TABLE IF EXISTS {_name(_WHOLE)}")
-        views.connection.execute(f"DROP TABLE IF EXISTS {_name(_EARLY)}")
+        views.connection.execute(f"DROP TABLE IF EXISTS {identifier(_WHOLE)}")
+        views.connection.execute(f"DROP TABLE IF EXISTS {identifier(_EARLY)}")
 
 
 def unchecked(spec: Spec) -> tuple[Finding, ...]:
@@ -86,8 +87,8 @@ def _without_time(views: Views) -> Finding:
 def _prepared(views: Views, spec: Spec) -> _Check | None:
     """Run the query once as it is; None if its time is no date."""
     sql = spec.data.query.strip().rstrip(";")
-    views.connection.execute(f"CREATE TABLE {_name(_WHOLE)} AS {sql}")
-    described = views.connection.execute(f"DESCRIBE {_name(_WHOLE)}").fetchall()
+    views.connection.execute(f"CREATE TABLE {identifier(_WHOLE)} AS {sql}")
+    described = views.connection.execute(f"DESCRIBE {identifier(_WHOLE)}").fetchall()
     columns = {str(row[0]): str(row[1]) for row in described}
     time = spec.data.time
     if not columns.get(time, "").startswith(_MOMENTS):
@@ -128,24 +129,28 @@ def _changed(check: _Check, source: _Source, *, same_day: bool) -> list[str]:
     found: dict[str, None] = {}
     for cutoff in _cutoffs(check):
         limit = f"{cutoff} + INTERVAL 1 DAY" if by_day and not same_day else cutoff
-        later = f"{_name(source.column)} >= {limit}" if by_day and not same_day else f"{_name(source.column)} > {limit}"
+        later = (
+            f"{identifier(source.column)} >= {limit}"
+            if by_day and not same_day
+            else f"{identifier(source.column)} > {limit}"
+        )
         with check.views.without(source.table, later):
-            early = f"SELECT * FROM ({check.sql}) WHERE {_name(check.time)} <= {cutoff}"  # noqa: S608 - quoted names
-            check.views.connection.execute(f"CREATE OR REPLACE TABLE {_name(_EARLY)} AS {early}")
+            early = f"SELECT * FROM ({check.sql}) WHERE {identifier(check.time)} <= {cutoff}"  # noqa: S608 - quoted names
+            check.views.connection.execute(f"CREATE OR REPLACE TABLE {identifier(_EARLY)} AS {early}")
         found |= dict.fromkeys(column.name for column in check.columns if _differs(check, column, cutoff))
     return list(found)
 
 
 def _type_of(check: _Check, name: str) -> str:
-    sql = f"SELECT typeof({_name(name)}) FROM {_name(_WHOLE)} LIMIT 1"  # noqa: S608 - quoted names
+    sql = f"SELECT typeof({identifier(name)}) FROM {identifier(_WHOLE)} LIMIT 1"  # noqa: S608 - quoted names
     found = check.views.connection.execute(sql).fetchone()
     return str(found[0]) if found else ""
 
 
 def _cutoffs(check: _Check) -> list[str]:
     """Return moments as SQL literals, in the rows' own order."""
-    time = _name(check.time)
-    sql = f"SELECT CAST(quantile_disc({time}, {list(_CUTOFFS)}) AS VARCHAR[]) FROM {_name(_WHOLE)}"  # noqa: S608
+    time = identifier(check.time)
+    sql = f"SELECT CAST(quantile_disc({time}, {list(_CUTOFFS)}) AS VARCHAR[]) FROM {identifier(_WHOLE)}"  # noqa: S608
     found = check.views.connection.execute(sql).fetchone()
     moments = dict.fromkeys(found[0]) if found and found[0] else {}
     return [f"TIMESTAMP '{moment}'" for moment in moments]
@@ -156,9 +161,9 @@ def _differs(check: _Check, column: ViewColumn, cutoff: str) -> bool:
 
     As counted sets under the keys, so that rows need no name of their own; numbers to six digits.
     """
-    picked = ", ".join([*map(_name, check.keys), _rounded(column)])
-    before = f"SELECT {picked} FROM {_name(_WHOLE)} WHERE {_name(check.time)} <= {cutoff}"  # noqa: S608 - quoted names
-    now = f"SELECT {picked} FROM {_name(_EARLY)}"  # noqa: S608
+    picked = ", ".join([*map(identifier, check.keys), _rounded(column)])
+    before = f"SELECT {picked} FROM {identifier(_WHOLE)} WHERE {identifier(check.time)} <= {cutoff}"  # noqa: S608 - quoted names
+    now = f"SELECT {picked} FROM {identifier(_EARLY)}"  # noqa: S608
     counted = f"SELECT (SELECT count(*) FROM ({now} EXCEPT ALL {before})), (SELECT count(*) FROM ({now}))"  # noqa: S608
     found = check.views.connection.execute(counted).fetchone()
     different, rows = (int(found[0]), int(found[1])) if found else (0, 0)
@@ -166,7 +171,9 @@ def _differs(check: _Check, column: ViewColumn, cutoff: str) -> bool:
 
 
 def _rounded(column: ViewColumn) -> str:
-    return f"printf('%.6g', {_name(column.name)})" if column.type in {"DOUBLE", "FLOAT"} else _name(column.name)
+    return (
+        f"printf('%.6g', {identifier(column.name)})" if column.type in {"DOUBLE", "FLOAT"} else identifier(column.name)
+    )
 
 
 def _finding(source: _Source, columns: tuple[str, ...], *, same_day: bool) -> Finding:
@@ -180,7 +187,3 @@ def _finding(source: _Source, columns: tuple[str, ...], *, same_day: bool) -> Fi
         return Finding("leak_late", columns, "dropped", text, "leak")
     text += f"if {source.column} is when such a row was known, join by it; if it is not, nothing is wrong."
     return Finding("leak_late", columns, "asked", text)
-
-
-def _name(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

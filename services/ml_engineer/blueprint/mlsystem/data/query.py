@@ -21,6 +21,7 @@ import duckdb
 
 from mlsystem.boundary import NUMBER_NULLS
 from mlsystem.data.database import Result
+from mlsystem.data.quoting import identifier, literal
 from mlsystem.data.reader import TABLE, Rows, read_files
 from mlsystem.data.scan import Scan, null_list, scan_column
 from mlsystem.errors import DataError
@@ -64,7 +65,7 @@ class Views:
     @contextlib.contextmanager
     def without(self, table: str, condition: str) -> Generator[None]:
         """Let queries see a table without the rows that meet an SQL condition, for as long as the context lasts."""
-        whole, name = _name(f"{table} (whole)"), _name(table)
+        whole, name = identifier(f"{table} (whole)"), identifier(table)
         self.connection.execute(f"ALTER TABLE {name} RENAME TO {whole}")
         self.connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {whole} WHERE NOT coalesce({condition}, false)")  # noqa: S608
         try:
@@ -114,11 +115,11 @@ def _stems(paths: Sequence[Path]) -> dict[str, Path]:
 def _table(connection: duckdb.DuckDBPyConnection, stem: str, path: Path) -> tuple[ViewColumn, ...]:
     """Make a table of a Parquet file and return its columns."""
     try:
-        connection.execute(f"CREATE TABLE {_name(stem)} AS FROM read_parquet(?)", [str(path)])
+        connection.execute(f"CREATE TABLE {identifier(stem)} AS FROM read_parquet(?)", [str(path)])
     except duckdb.Error as error:
         text = f"{path.name} is not a readable Parquet file: {str(error).splitlines()[0]}; write it again"
         raise DataError("binary_file", text) from None
-    described = connection.execute(f"DESCRIBE {_name(stem)}").fetchall()
+    described = connection.execute(f"DESCRIBE {identifier(stem)}").fetchall()
     return tuple(ViewColumn(str(row[0]), str(row[1])) for row in described)
 
 
@@ -128,9 +129,11 @@ def _as_parquet(path: Path, scratch: Path, options: ReaderOptions) -> Path:
         return path
     made = scratch / f"{len(list(scratch.iterdir()))}.parquet"
     with read_files([path], options, threads=1) as rows:
-        typed = [f"{_typed(rows, scan_column(rows, name, options), options)} AS {_name(name)}" for name in rows.names]
+        typed = [
+            f"{_typed(rows, scan_column(rows, name, options), options)} AS {identifier(name)}" for name in rows.names
+        ]
         select = f"SELECT {', '.join(typed)} FROM {TABLE}"  # noqa: S608 - quoted names
-        rows.connection.execute(f"COPY ({select}) TO {_quoted(str(made))} (FORMAT parquet)")
+        rows.connection.execute(f"COPY ({select}) TO {literal(str(made))} (FORMAT parquet)")
     return made
 
 
@@ -138,13 +141,13 @@ def _typed(rows: Rows, scan: Scan, options: ReaderOptions) -> str:
     """Return SQL for a column's values in the type that the scan has found; what does not fit is NULL."""
     text = rows.sql_name(scan.name)
     nulls = [*null_list(options), *(NUMBER_NULLS if scan.type in _TYPES else ()), ""]
-    listed = ", ".join(_quoted(null.strip().lower()) for null in nulls)
+    listed = ", ".join(literal(null.strip().lower()) for null in nulls)
     value = f"CASE WHEN lower({text}) NOT IN ({listed}) THEN {text} END"
     if scan.numeric:
         return f"TRY_CAST({_plain_number(value, scan.decimal)} AS {_TYPES[scan.type]})"
     if scan.moment:
         form = scan.format or "iso"
-        moment = f"TRY_CAST({value} AS TIMESTAMP)" if form == "iso" else f"try_strptime({value}, {_quoted(form)})"
+        moment = f"TRY_CAST({value} AS TIMESTAMP)" if form == "iso" else f"try_strptime({value}, {literal(form)})"
         return f"CAST({moment} AS {_TYPES[scan.type]})"
     return value
 
@@ -169,11 +172,3 @@ def _require_distinct(names: Sequence[str]) -> None:
     if twice:
         text = f"data.query gives more than one column called {', '.join(map(repr, twice))}; name them apart with AS"
         raise DataError("duplicate_columns", text)
-
-
-def _name(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -18,6 +18,7 @@ from mlsystem.drill.field import Field
 from mlsystem.drill.ground import Ground
 from mlsystem.drill.scenarios import SCENARIOS, Trial, tried
 from mlsystem.errors import SpecError
+from mlsystem.output import readable, timestamp
 from mlsystem.registry import registry_of
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def drill(workspace: Workspace, options: argparse.Namespace) -> dict[str, object
     record = record_of(active, trials)
     target = workspace.root / (options.out or RECORD)
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+    target.write_bytes(readable(record))
     target.with_suffix(".md").write_text(document(workspace.spec.name, record), encoding="utf-8")
     return {**record, "record": str(target)}
 
@@ -91,7 +92,7 @@ def record_of(active: int | None, trials: Sequence[Trial]) -> dict[str, object]:
     return {
         "ok": all(trial.ok for trial in trials),
         "format": 1,
-        "at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "at": timestamp(datetime.now(UTC)),
         "engine": __version__,
         "version": active,
         "machine": {"system": platform.system(), "architecture": platform.machine(), "cpus": os.cpu_count()},

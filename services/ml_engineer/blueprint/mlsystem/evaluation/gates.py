@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-import msgspec
 import numpy as np
 
 from mlsystem.compile.parity import Parity
 from mlsystem.evaluation.metrics import SMALLER_IS_BETTER, score
 from mlsystem.features.arrays import Floats, Ints
 from mlsystem.governance import regimes
+from mlsystem.output import Gate
 from mlsystem.schema import Schema
 from mlsystem.spec import Metric, Spec
 
@@ -28,16 +28,6 @@ ESSENTIAL: Final = frozenset(
 )
 CHANCE_DRAWS = 400
 CHANCE_LEVEL = 0.95
-
-
-class Gate(msgspec.Struct, frozen=True):
-    """One decision."""
-
-    name: str
-    value: float | None
-    threshold: float | None
-    passed: bool
-    text: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ import numpy as np
 
 from mlsystem.boundary import category_column, number_column
 from mlsystem.data.dataset import Dataset
+from mlsystem.data.quoting import identifier
 from mlsystem.errors import DataError
 from mlsystem.hooked import boundary_of
 from mlsystem.online.fill import Needs
@@ -126,13 +127,13 @@ def _write_rows(path: Path, columns: Mapping[str, np.ndarray[Any, Any]], reposit
     named = {f"c{place}": values for place, values in enumerate(columns.values())}
     with duckdb.connect() as connection:
         connection.register("given", named)
-        renamed = ", ".join(f"c{place} AS {_quoted(name)}" for place, name in enumerate(columns))
+        renamed = ", ".join(f"c{place} AS {identifier(name)}" for place, name in enumerate(columns))
         select = f"SELECT {', '.join(picked)} FROM (SELECT {renamed} FROM given)"  # noqa: S608 - quoted names
         connection.execute(f"COPY ({select}) TO '{str(path).replace(chr(39), chr(39) * 2)}' (FORMAT parquet)")
 
 
 def _picked(name: str, kind: str) -> str:
-    quoted = _quoted(name)
+    quoted = identifier(name)
     if kind in {"DOUBLE", "BIGINT"}:
         return f"CAST(CASE WHEN NOT isnan({quoted}) THEN {quoted} END AS {kind}) AS {quoted}"
     return f"CAST({quoted} AS VARCHAR) AS {quoted}" if kind else quoted
@@ -157,10 +158,6 @@ def _files(repository: Repository) -> dict[str, str]:
 
 def _fields(features: Sequence[Column]) -> list[str]:
     return [f"        Field(name={column.name!r}, dtype={_TYPES.get(column.type, _TEXT)[0]})," for column in features]
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 _STORE: Final = """project: {project}

@@ -21,6 +21,7 @@ import msgspec
 from mlsystem import __version__
 from mlsystem.errors import DataError
 from mlsystem.governance.licences import Licence, licence_of
+from mlsystem.output import readable
 from mlsystem.registry import Ledger, registry_of
 from mlsystem.serving.package import MANIFEST, MODEL
 from mlsystem.spec import Spec
@@ -54,7 +55,7 @@ def sbom(workspace: Workspace, options: Namespace) -> dict[str, object]:
     document = bill(workspace, serve, train, licences)
     out = options.out or workspace.root / FILE
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
+    out.write_bytes(readable(document))
     known = {name: licence for name, licence in licences.items() if licence}
     return {
         "path": str(out.relative_to(workspace.root) if out.is_relative_to(workspace.root) else out),

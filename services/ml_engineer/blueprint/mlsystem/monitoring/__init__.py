@@ -2,3 +2,8 @@
 
 `profile` and `sketch` are what a server needs; they and everything else but `reference` run where the server runs.
 """
+
+from typing import Final
+
+LAST_VERDICT: Final = "monitor/last"
+"""Name of the fact that holds the last verdict: `at`, `version`, `standing`, `cause`, `alerts`."""

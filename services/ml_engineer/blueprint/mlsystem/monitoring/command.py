@@ -16,18 +16,16 @@ from typing import Final, cast
 import msgspec
 
 from mlsystem.errors import GateFailed, SpecError
-from mlsystem.monitoring import notify
+from mlsystem.monitoring import LAST_VERDICT, notify
 from mlsystem.monitoring.findings import Finding, Judged, failure_share
 from mlsystem.monitoring.gathering import Gathered, Period, gather, live_version
 from mlsystem.monitoring.page import page
 from mlsystem.monitoring.quality import Quality
 from mlsystem.monitoring.verdict import Verdict, conclude
+from mlsystem.output import timestamp
 from mlsystem.spec import Monitoring, seconds
 from mlsystem.stages import Workspace
 from mlsystem.state import State, state_of
-
-LAST: Final = "monitor/last"
-"""Name of the fact that holds the last verdict: `at`, `version`, `standing`, `cause`, `alerts`."""
 
 _WEEK_S: Final = 7 * 86_400.0
 _WINDOWS: Final = 24
@@ -90,7 +88,7 @@ def _tell(workspace: Workspace, state: State, gathered: Gathered, verdict: Verdi
         "cause": verdict.cause,
         "alerts": [_told(alert) for alert in verdict.alerts],
     }
-    state.put(LAST, msgspec.json.encode(last))
+    state.put(LAST_VERDICT, msgspec.json.encode(last))
     webhook = workspace.spec.monitoring.notify
     news = notify.change(state, verdict.alerts)
     if not webhook or not news:
@@ -138,7 +136,7 @@ def result_of(gathered: Gathered, verdict: Verdict) -> dict[str, object]:
 
 def stamp(at: float) -> str:
     """Return a time as RFC 3339, UTC."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return timestamp(datetime.fromtimestamp(at, UTC))
 
 
 def _told(finding: Finding) -> dict[str, object]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from mlsystem.errors import RegistryError, SpecError
+from mlsystem.output import timestamp
 from mlsystem.registry.care import repair, verify
 from mlsystem.registry.ledger import Entry, Event, Note, Reign, reign_at
 from mlsystem.registry.registry import Registry
@@ -72,7 +73,7 @@ def _live_at(registry: Registry, text: str) -> dict[str, object]:
     reign = reign_at(registry.entries(), moment)
     local = moment.astimezone()
     answer: dict[str, object] = {
-        "at": _rfc3339(moment),
+        "at": timestamp(moment),
         "local": local.isoformat(timespec="seconds"),
         "timezone": local.tzname(),
         "version": reign.version,
@@ -116,10 +117,6 @@ def _sentence(local: datetime, reign: Reign) -> str:
 def _local(at: str) -> str:
     local = datetime.fromisoformat(at).astimezone()
     return f"{local:%Y-%m-%d %H:%M:%S} {local.tzname()}"
-
-
-def _rfc3339(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _note(options: argparse.Namespace) -> Note:

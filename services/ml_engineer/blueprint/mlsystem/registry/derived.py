@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
+from mlsystem.output import readable
 
 if TYPE_CHECKING:
     from mlsystem.registry.ledger import Entry, Ledger
@@ -19,7 +19,7 @@ VERSIONS = "versions.json"
 
 def derived(ledger: Ledger) -> dict[str, bytes]:
     """Return the files by their path; the same ledger gives the same bytes."""
-    return {ALIASES: _readable(_aliases(ledger)), VERSIONS: _readable(_versions(ledger))}
+    return {ALIASES: readable(_aliases(ledger)), VERSIONS: readable(_versions(ledger))}
 
 
 def _aliases(ledger: Ledger) -> dict[str, object]:
@@ -47,7 +47,3 @@ def _version(ledger: Ledger, entry: Entry) -> dict[str, object]:
         "live": entry.version == ledger.active,
         "model_sha256": entry.files["model.onnx"].sha256 if "model.onnx" in entry.files else None,
     }
-
-
-def _readable(content: object) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"

@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final, cast
 
 from mlsystem.errors import RegistryError
+from mlsystem.output import timestamp
 from mlsystem.registry.chain import checked, checked_all, sealed, written
 from mlsystem.registry.derived import derived
 from mlsystem.registry.ledger import Draft, Entry, Event, FileRef, Ledger, Note
@@ -241,7 +242,7 @@ class Registry:
             draft = decide(ledger)
             if draft is None:
                 return ledger, None
-            at = self._clock().isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            at = timestamp(self._clock(), to="milliseconds")
             entry = sealed(ledger, draft, note, at)
             if self.objects.create(entry_path(entry.number), written(entry)):
                 return ledger.then(entry), entry

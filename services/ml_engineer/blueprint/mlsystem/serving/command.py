@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mlsystem.errors import DataError, RegistryError
+from mlsystem.output import readable
 from mlsystem.registry import registry_of
 from mlsystem.serving.package import Package
 
@@ -95,7 +96,7 @@ def openapi(workspace: Workspace, options: argparse.Namespace) -> dict[str, obje
     model = Model(_package(workspace, options.version), name=workspace.spec.name)
     serving = workspace.spec.serving
     told = document(model, Limits.of(serving), keys=bool(serving.api_keys))
-    options.out.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n")
+    options.out.write_bytes(readable(told))
     return {"version": model.name.version, "out": str(options.out), "paths": sorted(told["paths"])}
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from mlsystem.errors import GateFailed, RegistryError, ServingError
+from mlsystem.output import Gate
 from mlsystem.registry import registry_of
 from mlsystem.schema import Schema
 from mlsystem.serving.client import Client
@@ -42,16 +43,6 @@ _TURN_S = 1.5
 
 _TIMED = 50
 """Requests, one after the other, that answer times are taken from."""
-
-
-class Gate(msgspec.Struct, frozen=True):
-    """One decision."""
-
-    name: str
-    value: float | None
-    threshold: float | None
-    passed: bool
-    text: str
 
 
 class _Measured(msgspec.Struct):

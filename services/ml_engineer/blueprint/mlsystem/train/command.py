@@ -28,7 +28,7 @@ from mlsystem.errors import DataError
 from mlsystem.evaluation.metrics import gain, scorer
 from mlsystem.features.arrays import Floats, Ints
 from mlsystem.features.derive import derive
-from mlsystem.output import Reporter
+from mlsystem.output import Reporter, readable
 from mlsystem.spec import Search, Spec, seconds
 from mlsystem.stages import Stage, Workspace, run_stage
 from mlsystem.train.clock import Clock
@@ -129,7 +129,7 @@ def fit(dataset: Dataset, spec: Spec, out: Path, run: Run) -> dict[str, object]:
     record = msgspec.structs.replace(record, compiled=sizes)
     if own is not None:
         record = _owners(record, own, problem, dataset)
-    (out / RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+    (out / RECORD).write_bytes(readable(record))
     where = "out of fold" if own is None else "on rows that it may have seen"
     told = f"{problem.deciding} {record.score:.4f} {where}"
     reporter.progress(STEP, 1.0, told, **{problem.deciding: record.score})
