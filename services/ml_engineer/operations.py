@@ -77,32 +77,34 @@ async def _move(site: Site, event: SystemEventName, words: Sequence[str]) -> Out
     why = f"{' '.join(site.request.split())[:_WORDS]} ({key})"
 
     async def move() -> Said:
-        if (done := await _entry(site, key)) is not None:
-            return Said.model_validate({"version": done["version"], "previous": _from(done), "changed": True})
-        return await site.say((*words, "--by", site.activation.state.agent, "--why", why))
+        if (done := await _entry(site, key)) is None:
+            said = await site.say((*words, "--by", site.activation.state.agent, "--why", why))
+            if (done := await _entry(site, key)) is None:
+                return Said.model_validate({"version": said.get("version"), "changed": False})
+        return Said.model_validate({"version": done["version"], "previous": _from(done), "changed": True})
 
     moved = await site.activation.step(words[0], move, result=Said, inputs=site.system)
     version, previous = moved.get("version"), moved.get("previous")
-    if moved.get("changed") is False:
+    if not moved.get("changed"):
         told = f"Version {version} of {site.system} is live already: nothing was changed."
         return site.ended(told, version=version)
     await announce(site.activation, SystemEvent(system=site.system, event=event, model_version=version))
     verb = "Rolled back" if event == "rolled-back" else "Promoted"
-    before = f", in the place of version {previous}" if previous not in {None, version} else ""
+    before = "" if previous is None else f", in the place of version {previous}"
     undo = f"; to undo it: python -m mlsystem promote {previous}" if before else ""
     told = f"{verb} {site.system}: version {version} is live{before}. Running servers follow within a second{undo}."
     return site.ended(told, version=version)
 
 
 async def _entry(site: Site, key: str) -> Mapping[str, Any] | None:
-    """The entry that carries the key, if its effect was had by an executor that is gone."""
+    """The entry that carries the key: what was done, by this executor or by one that is gone."""
     entries: Sequence[Mapping[str, Any]] = (await site.say(("history",))).get("entries") or ()
     return next((entry for entry in entries if key in str(entry.get("why", ""))), None)
 
 
 def _from(entry: Mapping[str, Any]) -> JsonValue:
     evidence: Mapping[str, Any] = entry.get("evidence") or {}
-    return evidence.get("from", evidence.get("previous"))
+    return evidence.get("from")
 
 
 def _time(moment: datetime) -> str:

@@ -180,6 +180,13 @@ def test_every_kind_of_error_has_its_exit_code() -> None:
     assert [kind("code", "text").exit_code for kind in kinds] == [4, 2, 3, 4, 4, 4, 4, 5]
 
 
+def test_a_result_is_told_as_one_whatever_its_fields_are_called() -> None:
+    """A program that reads the lines finds the last one, also when a result tells of an event."""
+    out = io.StringIO()
+    Reporter("jsonl", out=out).result({"event": "promoted", "version": 1})
+    assert json.loads(out.getvalue()) == {"event": "result", "ok": True, "version": 1}
+
+
 def test_a_result_is_told_in_lines_that_people_can_read() -> None:
     """Findings and gates are sentences, numbers are short, what is nested has a line for each part."""
     result: dict[str, object] = {

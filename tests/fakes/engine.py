@@ -81,7 +81,7 @@ def main() -> int:
         _tell({"event": "result", "ok": False, "error": error})
         return 4
     result = _COMMANDS[command](Path.cwd()) | behaviour.get("results", {}).get(command, {})
-    _tell({"event": "result", "ok": "error" not in result, **result})
+    _tell({"ok": "error" not in result, **result, "event": "result"})
     return 0
 
 
@@ -250,7 +250,11 @@ def _package(root: Path) -> dict[str, Any]:
 
 def _history(root: Path) -> dict[str, Any]:
     live = _live(root)
-    told = {"version": live[-1] if live else None, "text": f"at {_word('--at')} version {live[-1:]} was live"}
+    told = {
+        "event": "promoted",
+        "version": live[-1] if live else None,
+        "text": f"at {_word('--at')} version {live[-1:]} was live",
+    }
     return {"entries": _entries(root), **(told if _word("--at") else {})}
 
 
@@ -271,7 +275,8 @@ def _move(root: Path, event: str, version: int) -> dict[str, Any]:
     before = _live(root)[-1:]
     if [version] == before:
         return {"version": version, "previous": None, "changed": False}
-    _append(root, event, version, "", why=_word("--why"), by=_word("--by"))
+    evidence = {"from": before[0] if before else None}
+    _append(root, event, version, "", why=_word("--why"), by=_word("--by"), evidence=evidence)
     return {"version": version, "previous": before[0] if before else None, "changed": True}
 
 
@@ -324,7 +329,7 @@ def _entries(root: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted((root / "registry" / "history").glob("*.json"))]
 
 
-def _append(root: Path, event: str, version: int, digest: str, **about: str) -> None:
+def _append(root: Path, event: str, version: int, digest: str, **about: object) -> None:
     number = 1 + len(_entries(root))
     entry = {"number": number, "event": event, "version": version, "digest": digest, **about}
     _write(root / "registry" / "history" / f"{number:06d}.json", json.dumps(entry).encode())

@@ -133,7 +133,7 @@ class Reporter:
 
     def _final(self, payload: dict[str, object]) -> None:
         if self.mode == "jsonl":
-            self._line({"event": "result", **payload})
+            self._line({**payload, "event": "result"})  # whatever a result calls its fields, it is told as one
         elif self.mode == "json":
             self._line(payload)
 
