@@ -55,8 +55,7 @@ async def test_a_message_that_is_no_text_is_read_with_a_mark(
 @pytest.mark.parametrize("claim", [b"[" * 100_000, b'{"bucket":' * 50_000, b"\xff", b"null", b"9" * 10_000])
 async def test_a_claim_check_of_any_bytes_is_malformed_and_ends_no_history(bus: Bus, claim: bytes) -> None:
     """Nested deeply enough it would be a failure of the reader itself, and of every reader of that history."""
-    await bus.client.publish("mesh.task.t1.submitted.ml-engineer", claim, headers={CLAIM_CHECK: "1"})
-    await bus.flush()
+    await bus.client.request("mesh.task.t1.submitted.ml-engineer", claim, timeout=5, headers={CLAIM_CHECK: "1"})
     [stored] = await bus.history("t1")
     assert stored.data == b""
     with pytest.raises(Malformed):
@@ -78,8 +77,7 @@ async def test_removing_what_is_gone_is_no_error(bus: Bus) -> None:
     """The server calls it a failure, of one kind for a gap and of another for an empty stream."""
     await bus.delete(subjects.SYSTEMS, 77)
     for _ in range(3):
-        await bus.client.publish("mesh.system.s.trained", b"{}")
-    await bus.flush()
+        await bus.client.request("mesh.system.s.trained", b"{}", timeout=5)
     await asyncio.gather(*(bus.delete(subjects.SYSTEMS, 2) for _ in range(4)))
     await bus.delete(subjects.SYSTEMS, 2)
     assert [stored.seq for stored in await bus.read(subjects.SYSTEMS, subjects.ALL_SYSTEMS, 1)] == [1, 3]
@@ -100,8 +98,7 @@ def test_a_workspace_that_no_path_can_be_is_refused(reference: str, tmp_path_fac
 async def test_large_messages_are_read_a_few_at_a_time(bus: Bus) -> None:
     """A page has a limit in bytes too: a history of the largest messages is read all the same, and in order."""
     for number in range(20):
-        await bus.client.publish("mesh.system.s.trained", b"%02d" % number + b"x" * 1_000_000)
-    await bus.flush()
+        await bus.client.request("mesh.system.s.trained", b"%02d" % number + b"x" * 1_000_000, timeout=5)
     pages = [page async for page in bus.pages(subjects.SYSTEMS, subjects.ALL_SYSTEMS)]
     assert max(len(page) for page in pages) < 10
     assert [int(stored.data[:2]) for page in pages for stored in page] == list(range(20))

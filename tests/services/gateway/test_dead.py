@@ -76,8 +76,7 @@ async def test_a_message_goes_back_with_its_identity_and_a_new_message_id(publis
 
 async def test_a_message_without_an_envelope_keeps_the_id_that_its_readers_gave_it(publisher: Publisher) -> None:
     """`<stream>-<sequence>` is derived from where it stood first: told now, it stays the same."""
-    await publisher.bus.client.publish("mesh.report.agent", b"{nope")
-    await publisher.bus.flush()
+    await publisher.bus.client.request("mesh.report.agent", b"{nope", timeout=5)
     [stored] = await messages(publisher.bus, subjects.REPORTS, "mesh.report.agent")
     await dead.redrive(publisher, await buried(publisher, stored, durable="context-manager"))
     [_, again] = await messages(publisher.bus, subjects.REPORTS, "mesh.report.agent")
