@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
@@ -77,14 +77,21 @@ class Sketch:
         vocabularies = tuple(frozenset(feature.vocabulary) for feature in profile.strings)
         return cls(profile, 0, counts, sums, words, latency, _bins=bins, _vocabularies=vocabularies)
 
-    def update(self, numbers: Floats, strings: Strings, scores: Floats) -> None:
-        """Count answered rows: numbers [N, C1], strings [N, C2], scores [N, K] (probabilities by label, or values)."""
+    def update(
+        self, numbers: Floats, strings: Strings, scores: Floats, *, pause: Callable[[], object] = lambda: None
+    ) -> None:
+        """Count answered rows: numbers [N, C1], strings [N, C2], scores [N, K] (probabilities by label, or values).
+
+        `pause` is called after each column, by whom others wait for.
+        """
         profile, places = self.profile, iter(self.profile.places)
         self.rows += len(scores)
         for i, (feature, values) in enumerate(zip(profile.numbers, np.ascontiguousarray(numbers.T), strict=True)):
             self._count_numbers(i, feature, next(places), values)
+            pause()
         for i, feature in enumerate(profile.strings):
             self._count_strings(i, feature, next(places), strings[:, i])
+            pause()
         for feature, values in zip(profile.answers, answers_of(profile, scores), strict=True):
             place = next(places)
             self.counts[place] += np.bincount(values, minlength=feature.width)

@@ -45,15 +45,18 @@ MAX_ROWS: Final = 5_000
 LEASE_S: Final = 30.0
 """How long a claim on the state holds without being renewed."""
 
-_BATCH_ROWS: Final = 128
-"""Predictions that are written in one transaction, if not many wait."""
+_BATCH_ROWS: Final = 64
+"""Predictions that are written in one transaction."""
 
 _STEP_ROWS: Final = 16
-"""Rows between two breaths, when not many wait."""
+"""Rows between two breaths."""
+
+_SKETCH_ROWS: Final = 512
+"""Rows that are counted at once, column by column."""
 
 _BREATH_S: Final = 0.0001
-"""Pause in which the event loop gets the interpreter: a thread that computes on would hold up every answer until it is
-made to let go, some half a millisecond each."""
+"""Pause after every tenth of a millisecond of work, in which the event loop gets the interpreter, and whoever waits for
+it a processor: a thread that worked on would hold up each of the requests that come meanwhile."""
 
 _WAKE_ROWS: Final = 1_000
 """Rows that do not wait for the turn's time: they would be memory."""
@@ -167,8 +170,8 @@ class Recorder:
 
     def _count(self, taken: Iterable[Taken]) -> None:
         for _, group in itertools.groupby(taken, lambda one: (one.model.name.version, self._window(one))):
-            self._sketch(list(group))
-            time.sleep(_BREATH_S)
+            while some := list(itertools.islice(group, _SKETCH_ROWS)):
+                self._sketch(some)
 
     def _take_all(self) -> deque[Taken]:
         """Take what waits now; what comes meanwhile is for the next turn."""
@@ -205,6 +208,7 @@ class Recorder:
             np.concatenate([e.numbers for e in encoded]),
             np.concatenate([e.strings for e in encoded]),
             np.array(scores, np.float64),
+            pause=_breathe,
         )
         refused, failed = self._new_refusals()
         sketch.observe(np.array([one.duration_s for one in taken]), refused=refused, failed=failed)
@@ -221,9 +225,8 @@ class Recorder:
 
         What was taken is let go one by one: to free all of it in one go would hold the interpreter for milliseconds.
         """
-        step = max(_STEP_ROWS, sum(len(one.rows) for one in taken) // 32)
         records = itertools.chain.from_iterable(self._records(taken))
-        while batch := self._batch(records, step):
+        while batch := self._batch(records):
             try:
                 self._state.capture(batch)
             except StateError:
@@ -231,19 +234,20 @@ class Recorder:
                 self._metrics.add("mlsystem_captures_dropped", ("state",), lost)
                 raise
             self._metrics.add("mlsystem_captures", (), len(batch))
-            time.sleep(_BREATH_S)
+            _breathe()
 
     def _records(self, taken: deque[Taken]) -> Iterator[Iterator[Captured]]:
         while taken:
             one = taken.popleft()
             yield self._view(one.model).captured(one)
 
-    def _batch(self, records: Iterator[Captured], step: int) -> list[Captured]:
-        """Return the next records, made with a breath after every `step` of them."""
+    @staticmethod
+    def _batch(records: Iterator[Captured]) -> list[Captured]:
+        """Return the next records."""
         batch: list[Captured] = []
-        while len(batch) < max(_BATCH_ROWS, step) and (some := list(itertools.islice(records, step))):
+        while len(batch) < _BATCH_ROWS and (some := list(itertools.islice(records, _STEP_ROWS))):
             batch += some
-            time.sleep(_BREATH_S)
+            _breathe()
         return batch
 
     def _save_windows(self) -> None:
@@ -289,6 +293,10 @@ class Recorder:
             self._reporter.progress("serve", None, "predictions are kept again")
             self._metrics.set("mlsystem_state_up", (), 1)
         self._trouble, self._broken = "", False
+
+
+def _breathe() -> None:
+    time.sleep(_BREATH_S)
 
 
 @dataclass(slots=True)

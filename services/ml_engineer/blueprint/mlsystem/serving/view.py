@@ -43,7 +43,7 @@ class View:
     harmless: bool
     """Whether a plain row can hold nothing that the mask would take out: numbers and levels of no personal column."""
     share: int
-    """Of 2^32: a prediction is kept if the beginning of its id is below."""
+    """Of 2^32: a prediction is kept if the end of its id, which is random, is below."""
 
     @classmethod
     def of(cls, model: Model, spec: Spec) -> View:
@@ -69,7 +69,7 @@ class View:
         """Yield what is kept of a request, a record a row."""
         answer, features = taken.judged.answer, self.features
         for row, scores, found in zip(taken.rows, taken.judged.scores, answer.predictions, strict=True):
-            if int(found.id[:8], 16) >= self.share:
+            if int(found.id[-8:], 16) >= self.share:
                 continue
             kept = None if features is None else {name: row.get(name) for name in features}
             if kept is not None and not (self.harmless and taken.judged.encoded.plain):

@@ -35,7 +35,7 @@ TABLES: Final = (
     """CREATE TABLE IF NOT EXISTS {s}.captures (id TEXT PRIMARY KEY, at {float} NOT NULL, version BIGINT NOT NULL,
         entity TEXT NOT NULL, prediction TEXT NOT NULL, scores TEXT NOT NULL, features TEXT)""",
     "CREATE INDEX IF NOT EXISTS captures_at ON {on}captures (at, id)",
-    "CREATE INDEX IF NOT EXISTS captures_entity ON {on}captures (entity, at)",
+    "CREATE INDEX IF NOT EXISTS captures_entity ON {on}captures (entity, at) WHERE entity <> ''",
     "CREATE TABLE IF NOT EXISTS {s}.outcomes (id TEXT PRIMARY KEY, actual TEXT NOT NULL, at {float} NOT NULL)",
     """CREATE TABLE IF NOT EXISTS {s}.windows (start {float} NOT NULL, version BIGINT NOT NULL, worker TEXT NOT NULL,
         content {bytes} NOT NULL, PRIMARY KEY (start, version, worker))""",
@@ -45,10 +45,12 @@ TABLES: Final = (
     "CREATE TABLE IF NOT EXISTS {s}.facts (name TEXT PRIMARY KEY, content {bytes} NOT NULL)",
     "CREATE TABLE IF NOT EXISTS {s}.claims (replica TEXT PRIMARY KEY, until {float} NOT NULL)",
 )
-"""An outcome has the id of its capture. `{on}`: SQLite qualifies an index, PostgreSQL the table it is on."""
+"""An outcome has the id of its capture. Ids begin with their time, so that an index appends them; few systems have
+entities, and statements that look for one say that it is none of the empty ones, as the index does. `{on}`: SQLite
+qualifies an index, PostgreSQL the table it is on."""
 
 _CAPTURE = "INSERT INTO {s}.captures VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
-_NEWEST = "SELECT id FROM {s}.captures WHERE entity = ? AND at <= ? ORDER BY at DESC, id DESC LIMIT 1"
+_NEWEST = "SELECT id FROM {s}.captures WHERE entity = ? AND entity <> '' AND at <= ? ORDER BY at DESC, id DESC LIMIT 1"
 _RECORD = "INSERT INTO {s}.outcomes VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 _JOINED = """SELECT c.id, c.at, c.version, c.entity, c.prediction, c.scores, c.features, o.actual, o.at
     FROM {s}.captures c LEFT JOIN {s}.outcomes o ON o.id = c.id
@@ -62,7 +64,7 @@ _PUT_ROW = """INSERT INTO {s}.online VALUES (?, ?, ?, ?) ON CONFLICT (tab, entit
 _ROWS = "SELECT entity, content, watermark FROM {s}.online WHERE tab = ? AND entity IN ({names})"
 _PUT = "INSERT INTO {s}.facts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET content = excluded.content"
 _GET = "SELECT content FROM {s}.facts WHERE name = ?"
-_OUTCOMES_OF = "DELETE FROM {s}.outcomes WHERE id IN (SELECT id FROM {s}.captures WHERE entity = ?)"
+_OUTCOMES_OF = "DELETE FROM {s}.outcomes WHERE id IN (SELECT id FROM {s}.captures WHERE entity = ? AND entity <> '')"
 _OUTCOMES_BEFORE = "DELETE FROM {s}.outcomes WHERE id IN (SELECT id FROM {s}.captures WHERE at < ?)"
 _CLAIM = "INSERT INTO {s}.claims VALUES (?, ?) ON CONFLICT (replica) DO UPDATE SET until = excluded.until"
 _CLAIMS = "SELECT replica, until FROM {s}.claims WHERE until > ? ORDER BY replica"
@@ -196,7 +198,7 @@ class SqlState:
 
         def work(cursor: Cursor) -> Erased:
             outcomes = cursor.write(_OUTCOMES_OF, name)
-            captures = cursor.write("DELETE FROM {s}.captures WHERE entity = ?", name)
+            captures = cursor.write("DELETE FROM {s}.captures WHERE entity = ? AND entity <> ''", name)
             return Erased(captures, outcomes, cursor.write("DELETE FROM {s}.online WHERE entity = ?", name))
 
         return self._driver.transact(work)
