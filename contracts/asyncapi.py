@@ -158,6 +158,7 @@ def _headers() -> Json:
         envelope.CAUSATION: "Id of the message that led to this one.",
         envelope.WORKSPACE: "The workspace concerned, where the body names none.",
         envelope.DEADLINE: "RFC 3339, UTC.",
+        envelope.BEGUN: "Sequence in TASKS of the task's first event: where who reads its history may begin.",
         envelope.REDRIVE: "How often it was redriven. A redrive keeps ce-id; the cause is the dead letter.",
     }
     return {

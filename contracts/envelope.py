@@ -22,11 +22,14 @@ from contracts.message import ContractError, Message
 
 MSG_ID: Final = "Nats-Msg-Id"
 EXPECTED_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
+TIME: Final = "ce-time"
 TRACEPARENT: Final = "traceparent"
 WORKSPACE: Final = "mesh-workspace"
 CORRELATION: Final = "mesh-correlation-id"
 CAUSATION: Final = "mesh-causation-id"
 DEADLINE: Final = "mesh-deadline"
+BEGUN: Final = "mesh-begun"
+"""Sequence of the task's first event, as its executor knows it: who reads the history begins there and checks it."""
 REDRIVE: Final = "mesh-redrive"
 """How often a message was redriven. It keeps its `ce-id`; `Nats-Msg-Id` is new, the cause is the dead letter."""
 
@@ -36,6 +39,8 @@ SCHEDULER: Final = "Nats-Scheduler"
 """Header of what a timer published: the subject of the timer. Set by the server."""
 
 _TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}")
+_PLAIN = re.compile(r"[!#$&-~]*")
+"""What a header carries as it is: printable ASCII but blanks, quotes and the percent sign."""
 _SCHEMA = re.compile(r"urn:mlmesh:([A-Za-z]+):(\d+)(?:\.\d+)*")
 
 
@@ -63,6 +68,8 @@ class Metadata:
     """The workspace concerned."""
     deadline: str = ""
     """RFC 3339 UTC."""
+    begun: int = 0
+    """Where the task's history begins, by the publisher's word; 0: it said nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +107,7 @@ def encode(metadata: Metadata) -> dict[str, str]:
         TRACEPARENT: metadata.traceparent,
         WORKSPACE: metadata.workspace,
         DEADLINE: metadata.deadline,
+        BEGUN: str(metadata.begun or ""),
     }
     return {
         MSG_ID: _safe(metadata.id),
@@ -107,7 +115,7 @@ def encode(metadata: Metadata) -> dict[str, str]:
         "ce-id": _safe(metadata.id),
         "ce-type": _safe(metadata.type),
         "ce-source": _safe(metadata.source),
-        "ce-time": metadata.time.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        TIME: rfc3339(metadata.time),
         "ce-dataschema": metadata.schema,
         "content-type": "application/json",
         **{name: _safe(value) for name, value in optional.items() if value},
@@ -132,13 +140,14 @@ def decode(stored: Stored, *, message: type[Message], task: str = "") -> Metadat
         id=unquote(headers.get("ce-id") or headers.get(MSG_ID.lower()) or derived),
         type=unquote(headers.get("ce-type", "")),
         source=unquote(headers.get("ce-source", "")),
-        time=_time(headers.get("ce-time"), stored.time),
+        time=_time(headers.get(TIME), stored.time),
         schema=schema,
         task=task or unquote(headers.get("ce-subject", "")),
         traceparent=traceparent(headers.get(TRACEPARENT, ""), task or derived),
         causation=unquote(headers.get(CAUSATION, "")),
         workspace=unquote(headers.get(WORKSPACE, "")),
         deadline=unquote(headers.get(DEADLINE, "")),
+        begun=_number(headers.get(BEGUN, "")),
     )
 
 
@@ -187,6 +196,11 @@ def concerns(stored: Stored) -> tuple[str, str]:
     return task, traceparent(headers.get(TRACEPARENT, ""), task) if task else ""
 
 
+def begun_by(stored: Stored) -> int:
+    """Where the task's history begins by the word of whoever published the message; 0 where it says nothing."""
+    return _number(stored.headers.get(BEGUN, ""))
+
+
 def traceparent(header: str, task: str) -> str:
     """The header where it is valid, else one derived from the task, the same for every reader."""
     if _TRACEPARENT.fullmatch(header):
@@ -208,6 +222,11 @@ def split_traceparent(header: str) -> tuple[str, str] | None:
     """(trace id, span id) of a valid traceparent, else None."""
     match = _TRACEPARENT.fullmatch(header)
     return (match.group(1), match.group(2)) if match else None
+
+
+def rfc3339(time: datetime) -> str:
+    """A time as headers carry it: UTC, to the microsecond."""
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def moment(text: str) -> datetime | None:
@@ -273,4 +292,4 @@ def _time(text: str | None, fallback: datetime) -> datetime:
 
 def _safe(value: str) -> str:
     """Printable ASCII without blanks, which clients trim: anything else is percent-encoded, as CloudEvents says."""
-    return quote(value, safe="/:._-@+=,;!$&'()*~#?[]|<>{}^`\\")
+    return value if _PLAIN.fullmatch(value) else quote(value, safe="/:._-@+=,;!$&'()*~#?[]|<>{}^`\\")

@@ -149,6 +149,12 @@ class TaskState:
         going_on = self.request is not None and (self.waiting is None or self.waiting in self.timeouts)
         return self.final is None and (going_on or self.claim is not None or bool(self.pending))
 
+    @property
+    def overdue(self) -> bool:
+        """True when nobody holds the task, and the timer of what it waits for fired before: that rings no more."""
+        timer = "summary" if self.report is not None and self.summary is None else self.waiting
+        return self.final is None and self.claim is None and not self.pending and timer in self.timeouts
+
 
 def fold(task: str, events: Iterable[TaskEvent]) -> TaskState:
     """The state after these events, in the order of their sequences."""
@@ -297,6 +303,11 @@ def timer_id(task: str, claim: int, timer: str) -> str:
     return f"{task}/{claim}/timer-{timer}"
 
 
+def summary_id(task: str, known: int) -> str:
+    """Id of the `summarised` that is published by compare-and-set on `known`, the newest event that it tells of."""
+    return f"{task}/summary/{known}"
+
+
 def _guarded(state: TaskState, timer: Timer) -> frozenset[str]:
     """What has timed out once a wait begins: this timer has only if it fired too early."""
     return (state.timeouts - {timer}) | (state.early & {timer})
@@ -313,7 +324,7 @@ def decide(state: TaskState, *, event_seq: int, work_seq: int) -> Decision:
     """
     if state.request is None or state.final is not None:
         return "done"
-    if event_seq < state.closed_seq and event_seq not in state.pending:
+    if event_seq < state.closed_seq and event_seq not in state.pending and not state.overdue:
         return "done"
     if state.claim is not None and state.claim.work_seq != work_seq and event_seq not in state.redriven:
         return "running"

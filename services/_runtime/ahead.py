@@ -44,7 +44,7 @@ class Ahead:
         """Hears urgent events until stopped; replicas share them."""
         bus = self.doorbells.publisher.bus
         heard = [subjects.events_named(event, self.agent) for event in URGENT]
-        ends = [await bus.subscribe(subject, self._heard, queue=self.agent) for subject in heard]
+        ends = [await bus.hear(subject, self._heard, queue=self.agent) for subject in heard]
         try:
             await stop.wait()
         finally:
@@ -54,7 +54,7 @@ class Ahead:
                 task.cancel()
             await asyncio.gather(*self._running.values(), return_exceptions=True)
 
-    async def _heard(self, message: Msg) -> None:
+    def _heard(self, message: Msg) -> None:
         task = subjects.task_in(message.subject)
         if not self.consumer.full or task in self._running or not subjects.TASK_ID.fullmatch(task):
             return

@@ -25,10 +25,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Gene
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import structlog
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.js.errors import NotFoundError
 
@@ -69,6 +70,8 @@ _BATCH_BYTES: Final = 8 * 2**20
 """Of one page of a stream: many readers at once must not make the server hold what they cannot take yet."""
 _REMEMBERED: Final = 4096
 """Tasks of which it is remembered where they begin."""
+_SILENT_SOURCE_NS: Final = 5_000_000_000
+"""A source that says nothing for so long is lost: the server hears from each once a second."""
 _DUE_KEPT: Final = "1h"
 """How long what was due is kept beside its copy in TASKS."""
 _RECONNECT_S: Final = 0.5
@@ -108,6 +111,13 @@ class _Use:
     told: Callable[[Forbidden], None]
 
 
+class _Asked(NamedTuple):
+    """A call that has no answer yet."""
+
+    subject: str
+    answer: "asyncio.Future[Msg]"
+
+
 @dataclass(slots=True)
 class Bus:
     """A connection. Made by `connect`, ended by `close`."""
@@ -121,7 +131,7 @@ class Bus:
     """Why something waits to be stored, and what to do; empty: nothing does."""
     on_reconnect: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
     """Called once the connection was made anew: what core subscriptions missed meanwhile, nobody says again."""
-    _waiting: dict[str, asyncio.Future[Msg]] = field(default_factory=dict[str, "asyncio.Future[Msg]"])
+    _waiting: dict[str, "_Asked"] = field(default_factory=dict[str, "_Asked"])
     _uses: set[_Use] = field(default_factory=set[_Use])
     _refused: "asyncio.Future[None]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     """Fails when the server refuses the connection itself."""
@@ -164,7 +174,7 @@ class Bus:
                 ),
                 bus._refused,
             )
-            await bus.subscribe(f"{bus._inbox}.*", bus._heard)
+            await client.hear_at_once(f"{bus._inbox}.*", bus._heard)
         except (TimeoutError, NatsError, OSError) as error:
             await _dropped(client)
             raise BusUnavailable(
@@ -206,17 +216,22 @@ class Bus:
         a request, which whoever was asked may give.
         """
         self._guard(subject, body, headers or {})
+        if not self.client.guarded or subject.startswith("_INBOX"):
+            await self._said(subject, body, headers)
+            return
         refused: list[Forbidden] = []
         with self.using(subject, refused.append):
-            try:
-                await self.client.publish(subject, body, headers=dict(headers) if headers else None)
-            except NatsError as error:
-                raise BusUnavailable(f"the bus is away: {error}") from error
-            reraise_cancellation()
-            if self.client.guarded and not subject.startswith("_INBOX"):
-                await self.flush()
+            await self._said(subject, body, headers)
+            await self.flush()
         if refused:
             raise refused[0]
+
+    async def _said(self, subject: str, body: bytes, headers: Mapping[str, str] | None) -> None:
+        try:
+            await self.client.publish(subject, body, headers=dict(headers) if headers else None)
+        except NatsError as error:
+            raise BusUnavailable(f"the bus is away: {error}") from error
+        reraise_cancellation()
 
     async def request(
         self, subject: str, body: bytes, headers: Mapping[str, str] | None = None, *, timeout_s: float
@@ -228,10 +243,10 @@ class Bus:
             raise NobodyAnswers(subject)
         return message
 
-    async def history(self, task: str, *, after: int = 0, agent: str = "") -> list[Stored]:
+    async def history(self, task: str, *, after: int = 0, agent: str = "", begun: int = 0) -> list[Stored]:
         """Every stored event of a task with a sequence above `after`, in order, as `read` gives them.
 
-        `agent`, whose task it probably is, spares looks at the stream.
+        `agent`, whose task it probably is, and `begun`, where its history probably begins, spare looks at the stream.
         """
         everything = subjects.task_history(task)
         if after:
@@ -242,6 +257,10 @@ class Bus:
             if found:
                 return found
             del self._firsts[task]  # the stream of then is no more
+        elif begun:
+            found = await self.read(subjects.TASKS, everything, begun)
+            if found and found[0].seq == begun and found[0].subject.split(".")[3] == "submitted":
+                return found
         first = await self.first_sequence(task, agent=agent)
         return await self.read(subjects.TASKS, everything, first) if first else []
 
@@ -309,6 +328,18 @@ class Bus:
             if not names or len(found) >= page.get("total", 0):
                 return found
 
+    async def follows(self, stream: str) -> bool:
+        """Whether a stream that the server makes from another one has all of that, as far as the server knows.
+
+        A source that a killed server left behind is taken up again some ten seconds later. Raises NoStream.
+        """
+        try:
+            info = await self.api(f"STREAM.INFO.{stream}", {})
+        except NotFoundError as error:
+            raise NoStream(stream) from error
+        sources: list[dict[str, int]] = info.get("sources") or []
+        return all(source["lag"] == 0 and 0 <= source["active"] < _SILENT_SOURCE_NS for source in sources)
+
     async def schedule(
         self, task: str, name: str, at: datetime, *, agent: str, body: bytes, headers: Mapping[str, str]
     ) -> None:
@@ -331,9 +362,18 @@ class Bus:
 
         Raises Forbidden.
         """
+        return await self._subscribed(subject, self.client.subscribe(subject, queue=queue, cb=heard))
+
+    async def hear(
+        self, subject: str, told: Callable[[Msg], None], *, queue: str = ""
+    ) -> Callable[[], Awaitable[None]]:
+        """As `subscribe`, for what only takes note: it is told as the message is read, and must raise nothing."""
+        return await self._subscribed(subject, self.client.hear_at_once(subject, told, queue=queue))
+
+    async def _subscribed(self, subject: str, subscribing: Awaitable[Subscription]) -> Callable[[], Awaitable[None]]:
         refused: list[Forbidden] = []
         with self.using(subject, refused.append):
-            subscription = await self.client.subscribe(subject, queue=queue, cb=heard)
+            subscription = await subscribing
             if self.client.guarded:
                 await self.flush()
         if refused:
@@ -425,15 +465,12 @@ class Bus:
         self._next += 1
         token = str(self._next)
         answer: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
-        self._waiting[token] = answer
+        self._waiting[token] = _Asked(subject, answer)
         try:
-            with self.using(subject, partial(_refuse, answer)):
-                async with asyncio.timeout(timeout_s):
-                    await self.client.publish(
-                        subject, body, reply=f"{self._inbox}.{token}", headers=dict(headers) if headers else None
-                    )
-                    reraise_cancellation()
-                    return await answer
+            async with asyncio.timeout(timeout_s):
+                await self.client.publish(subject, body, reply=f"{self._inbox}.{token}", headers=dict(headers))
+                reraise_cancellation()
+                return await answer
         except TimeoutError as error:
             raise BusUnavailable(f"no answer on {subject!r} within {timeout_s:g} s") from error
         except NatsError as error:
@@ -662,15 +699,18 @@ class Bus:
             for use in tuple(self._uses):
                 if use.subject.lower() == denied.group(2).lower():
                     use.told(Forbidden(action=action, subject=use.subject))
+            for asked in tuple(self._waiting.values()):
+                if asked.subject.lower() == denied.group(2).lower() and not asked.answer.done():
+                    asked.answer.set_exception(Forbidden(action=action, subject=asked.subject))
         elif not self._refused.done() and (why := credentials.refusal(error)):
             self._refused.set_exception(Misconfigured(why))
             self._refused.exception()  # seen: once connected, nobody looks here
 
-    async def _heard(self, message: Msg) -> None:
+    def _heard(self, message: Msg) -> None:
         token = message.subject.rsplit(".", 1)[1]
-        answer = self._waiting.get(token)
-        if answer is not None and not answer.done():
-            answer.set_result(message)
+        asked = self._waiting.get(token)
+        if asked is not None and not asked.answer.done():
+            asked.answer.set_result(message)
         elif token in self._reading:
             self._reading[token].put_nowait(message)
 
@@ -680,7 +720,7 @@ class Bus:
             flushing.exception()  # seen: a connection that went away cannot be flushed
 
     def _guard(self, subject: str, body: bytes, headers: Mapping[str, str]) -> None:
-        size = len(body) + sum(len(name) + len(value) + 4 for name, value in headers.items())
+        size = len(body) + sum(map(len, headers)) + sum(map(len, headers.values())) + 4 * len(headers)
         limit = self.client.max_payload - _HEADROOM
         if size > limit:
             raise TooLarge(subject=subject, size=size, limit=limit)
@@ -753,11 +793,6 @@ def reraise_cancellation() -> None:
         raise asyncio.CancelledError
 
 
-def _refuse(answer: "asyncio.Future[Msg]", forbidden: Forbidden) -> None:
-    if not answer.done():
-        answer.set_exception(forbidden)
-
-
 def _meta_subject(bucket: str, name: str) -> str:
     return f"$O.{bucket}.M.{base64.urlsafe_b64encode(name.encode()).decode()}"
 
@@ -808,5 +843,5 @@ def _stored(stream: str, message: Msg) -> Stored:
 
 
 def moment(text: str) -> datetime:
-    """A server's RFC 3339 time stamp, to the microsecond: Go writes nine digits."""
-    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
+    """A server's RFC 3339 time stamp, to the microsecond: Go writes nine digits, the rest is cut off."""
+    return datetime.fromisoformat(text)

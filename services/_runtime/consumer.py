@@ -86,6 +86,8 @@ class PullConsumer:
     stream: str
     durable: str
     slots: int = 64
+    gather_s: float = 0.0
+    """How long messages gather before they are taken together, where nobody waits for each; the first comes at once."""
     _queue: "asyncio.Queue[Delivery | Forbidden | None]" = field(
         default_factory=asyncio.Queue["Delivery | Forbidden | None"]
     )
@@ -175,6 +177,7 @@ class PullConsumer:
             "batch": credit,
             "expires": int(_EXPIRES_S * 1e9),
             "idle_heartbeat": int(self.bus.settings.heartbeat_s * 1e9),
+            "no_wait": self.gather_s > 0,  # what is there, or else the first that comes; then 404
         }
         with contextlib.suppress(NatsError):
             await self.bus.client.publish(self._call, json.dumps(wanted).encode(), reply=f"{self._inbox}.{self._pull}")
@@ -194,10 +197,10 @@ class PullConsumer:
             self._heard_at = asyncio.get_running_loop().time()
         if message.subject != f"{self._inbox}.{self._pull}" or status == "100":
             return
-        self._credit = 0
         if status not in {"404", "408"}:
             log.info("consumer.status", durable=self.durable, status=status, text=_text(message))
-        await asyncio.sleep(_PAUSE_S.get(status, _REFUSED_S))
+        gathers = self.gather_s > 0 and status == "404"
+        await asyncio.sleep(self.gather_s if gathers else _PAUSE_S.get(status, _REFUSED_S))
         await self._ask()
 
     async def _watch(self) -> None:

@@ -46,7 +46,7 @@ class Executor:
         async with self._lock:
             if agent not in self._listening:
                 for event in subjects.HINTS:
-                    await bus.subscribe(subjects.events_named(event, agent), self._heard)
+                    await bus.hear(subjects.events_named(event, agent), self._heard)
                 await bus.flush()
                 self._listening.add(agent)
                 bus.on_reconnect.append(self._look_everywhere)
@@ -93,7 +93,7 @@ class Executor:
         for task in self._hints:
             self.look(task)
 
-    async def _heard(self, message: Msg) -> None:
+    def _heard(self, message: Msg) -> None:
         hints = self._hints.get(message.subject.split(".")[2])
         if hints:
             written_by = (message.headers or {}).get(MSG_ID, "")

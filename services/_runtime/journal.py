@@ -25,12 +25,23 @@ import structlog
 from pydantic import BaseModel, JsonValue, TypeAdapter
 
 from contracts import subjects
-from contracts.envelope import Stored, TaskEvent, read_event
+from contracts.envelope import REDRIVE, Stored, TaskEvent, read_event
 from contracts.events import Progressed, StepRecorded, Working
 from contracts.message import Message
-from contracts.task import FINAL_EVENTS, TaskState, Timer, closes, decide, fold, lets_go, timer_id, transition
+from contracts.task import (
+    FINAL_EVENTS,
+    TaskState,
+    Timer,
+    closes,
+    decide,
+    fold,
+    lets_go,
+    summary_id,
+    timer_id,
+    transition,
+)
 from services._runtime import telemetry
-from services._runtime.bus import Expect
+from services._runtime.bus import CLAIM_CHECK, Expect
 from services._runtime.errors import BusUnavailable, Fenced, HandsOver, Interrupted, MeshError, WrongSequence
 from services._runtime.executor import Executor
 from services._runtime.publisher import About, Publisher, Sent, new_id
@@ -58,6 +69,8 @@ class Doorbell:
     work_seq: int
     """WORK sequence of the item."""
     deliveries: int = 1
+    rang: Stored | None = None
+    """The event that rang, as far as the item carries it: not with the server's time, nor with its headers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +139,13 @@ class Activation:
         """
         self._events += 1
         message_id = f"{self.task}/{self.claim}/{self._events}"
-        about = About(task=self.task, id=message_id, causation=self._last_id, workspace=self.state.workspace)
+        about = About(
+            task=self.task,
+            id=message_id,
+            causation=self._last_id,
+            workspace=self.state.workspace,
+            begun=self.state.first_seq,
+        )
         async with self._lock:
             if closes(body) and self.publisher.bus.clustered:
                 await self._look()
@@ -359,6 +378,8 @@ async def _first_news(publisher: Publisher, doorbell: Doorbell, state: TaskState
     After a loss of WORK, doorbells of everything that ever was are rung again: one look must do.
     """
     bus = publisher.bus
+    if summary := _summary_alone(doorbell, state):
+        return [summary]
     if state.last_seq:
         return [read_event(stored) for stored in await bus.history(doorbell.task, after=state.last_seq)]
     newest, first = await bus.look(doorbell.task, agent=doorbell.agent)
@@ -366,6 +387,21 @@ async def _first_news(publisher: Publisher, doorbell: Doorbell, state: TaskState
     if any(one.event in FINAL_EVENTS and one.agent == doorbell.agent and one.body is not None for one in told):
         return []
     return [read_event(stored) for stored in await bus.begun(doorbell.task, newest, first)]
+
+
+def _summary_alone(doorbell: Doorbell, state: TaskState) -> TaskEvent | None:
+    """The summary that rang, where nothing else was written since the state that is remembered: then it is known whole.
+
+    Its id says on which event the summarizer published it by compare-and-set, and nobody else may publish one. One
+    that was redriven came later, under the same id.
+    """
+    rang = doorbell.rang
+    if rang is None or rang.seq <= state.last_seq or not rang.headers.keys().isdisjoint({CLAIM_CHECK, REDRIVE}):
+        return None
+    event = read_event(rang)
+    place = (event.event, event.agent, event.metadata.task, event.metadata.id)
+    alone = ("summarised", state.agent, state.task, summary_id(state.task, state.last_seq))
+    return event if place == alone else None
 
 
 def _event(sent: Sent, event: str, body: Message, expect: Expect, *, agent: str) -> TaskEvent:

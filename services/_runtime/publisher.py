@@ -5,7 +5,7 @@ Owns ids of messages that are not an executor's (`new_id`) and the time they car
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanKind
 from ulid import ULID
 
 from contracts import subjects
-from contracts.envelope import MSG_ID, Metadata, encode
+from contracts.envelope import CORRELATION, DEADLINE, MSG_ID, TIME, Metadata, encode, rfc3339
 from contracts.events import TimedOut
 from contracts.message import Message
 from services._runtime import telemetry
@@ -54,6 +54,8 @@ class About:
     workspace: str = ""
     parent: str = ""
     """traceparent that the PRODUCER span hangs on; empty: the current span."""
+    begun: int = 0
+    """Sequence of the task's first event, where the publisher knows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class Publisher:
     ) -> Sent:
         """Stores a message on any stream's subject."""
         message_id = about.id or new_id()
-        attributes = {
+        attributes: telemetry.Attributes = {
             telemetry.MESSAGING_SYSTEM: "nats",
             telemetry.DESTINATION: subject,
             telemetry.DESTINATION_TEMPLATE: template,
@@ -109,7 +111,7 @@ class Publisher:
         Raises: NobodyAnswers when it does not come within `timeout_s`; BusUnavailable when it says nothing so long.
         """
         message_id = about.id or new_id()
-        attributes = {
+        attributes: telemetry.Attributes = {
             telemetry.MESSAGING_SYSTEM: "nats",
             telemetry.DESTINATION: subject,
             telemetry.OPERATION: "request",
@@ -118,24 +120,24 @@ class Publisher:
             telemetry.TASK: about.task,
         }
         with self.telemetry.span(f"request {subject}", kind=SpanKind.CLIENT, attributes=attributes):
-            metadata = self._metadata(body, about, message_id, "mlmesh.context.request")
-            return await self._answer(subject, body.to_bytes(), metadata, timeout_s)
+            headers = encode(self._metadata(body, about, message_id, "mlmesh.context.request"))
+            return await self._answer(subject, body.to_bytes(), headers, timeout_s)
 
-    async def _answer(self, subject: str, body: bytes, metadata: Metadata, timeout_s: float) -> Msg:
+    async def _answer(self, subject: str, body: bytes, headers: dict[str, str], timeout_s: float) -> Msg:
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s
         while True:
             left, now = max(0.0, until - loop.time()), self.clock()
-            asked = replace(metadata, time=now, deadline=(now + timedelta(seconds=left)).isoformat())
+            headers |= {TIME: rfc3339(now), DEADLINE: rfc3339(now + timedelta(seconds=left))}
             try:
-                answer = await self.bus.request(subject, body, encode(asked), timeout_s=left)
+                answer = await self.bus.request(subject, body, headers, timeout_s=left)
             except NobodyAnswers:
                 if loop.time() + _PAUSE_S > until:
                     raise
             else:
                 if (answer.headers or {}).get(SERVICE_ERROR_CODE) != BUSY:
                     return answer
-                log.info("publisher.told_busy", subject=subject, task=metadata.task)
+                log.info("publisher.told_busy", subject=subject, task=headers.get(CORRELATION, ""))
                 until = loop.time() + timeout_s
             await asyncio.sleep(_PAUSE_S)
 
@@ -167,4 +169,5 @@ class Publisher:
             traceparent=telemetry.current_traceparent(),
             causation=about.causation,
             workspace=about.workspace,
+            begun=about.begun,
         )

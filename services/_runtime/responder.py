@@ -65,7 +65,8 @@ class Responder(Generic[Request]):
 
     async def run(self, stop: asyncio.Event) -> None:
         """Answers until stopped; what is being answered then is still answered."""
-        ends = [await self.runtime.bus.subscribe(name, self._heard, queue=self.runtime.name) for name in self.subjects]
+        bus, group = self.runtime.bus, self.runtime.name
+        ends = [await bus.hear(name, self._heard, queue=group) for name in self.subjects]
         await self.runtime.bus.flush()
         self._heard_at = asyncio.get_running_loop().time()
         self.runtime.ready.set()
@@ -77,7 +78,7 @@ class Responder(Generic[Request]):
     async def _echo(self, stop: asyncio.Event) -> None:
         """Calls itself over the bus until stopped: no server sends heartbeats to a core subscription."""
         inbox = self.runtime.bus.client.new_inbox()
-        end = await self.runtime.bus.subscribe(inbox, self._hear_echo)
+        end = await self.runtime.bus.hear(inbox, self._hear_echo)
         try:
             while not stop.is_set():
                 with contextlib.suppress(NatsError):  # the silence that follows tells it
@@ -86,10 +87,10 @@ class Responder(Generic[Request]):
         finally:
             await end()
 
-    async def _hear_echo(self, _: Msg) -> None:
+    def _hear_echo(self, _: Msg) -> None:
         self._heard_at = asyncio.get_running_loop().time()
 
-    async def _heard(self, message: Msg) -> None:
+    def _heard(self, message: Msg) -> None:
         self._heard_at = asyncio.get_running_loop().time()
         task = asyncio.create_task(self._respond(message))
         self._running.add(task)
@@ -129,10 +130,10 @@ class Responder(Generic[Request]):
                 answer = await self._answered(body, metadata)
         except TimeoutError:
             log.warning("responder.busy", subject=message.subject, task=metadata.task, running=len(self._running))
-            await self._reply(message, self.refuse(_BUSY), {SERVICE_ERROR_CODE: BUSY, SERVICE_ERROR: _BUSY})
+            busy = {SERVICE_ERROR_CODE: BUSY, SERVICE_ERROR: _BUSY}
+            await self._reply(message, self.refuse(_BUSY), answers=metadata.id, headers=busy)
         else:
-            await self._reply(message, answer)
-            log.debug("responder.answered", subject=message.subject)
+            await self._reply(message, answer, answers=metadata.id)
 
     async def _answered(self, body: Request, metadata: Metadata) -> Message:
         try:
@@ -143,14 +144,17 @@ class Responder(Generic[Request]):
             log.exception("responder.failed")
             return self.refuse("the request could not be answered: see the service's log")
 
-    async def _reply(self, message: Msg, body: Message, headers: Mapping[str, str] | None = None) -> None:
+    async def _reply(
+        self, message: Msg, body: Message, *, answers: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
+        """`answers` is the id of the request, where it has one."""
         if not message.reply:
             return
         if not may_answer_on(message.reply):
             log.warning("responder.reply_refused", subject=message.subject, reply=message.reply)
             return
         metadata = Metadata(
-            id=new_id(),
+            id=f"{answers}/answer" if answers else new_id(),
             type="mlmesh.context.answer",
             source=f"urn:mlmesh:{self.runtime.name}",
             time=datetime.now(UTC),
@@ -158,7 +162,7 @@ class Responder(Generic[Request]):
             traceparent=telemetry.current_traceparent(),
         )
         try:
-            await self.runtime.bus.send(message.reply, body.to_bytes(), {**encode(metadata), **(headers or {})})
+            await self.runtime.bus.send(message.reply, body.to_bytes(), encode(metadata) | dict(headers or {}))
         except TooLarge as error:
             log.warning("responder.too_large", subject=message.subject, size=error.size, limit=error.limit)
             await self._reply(message, self.refuse(f"the answer cannot be sent: {error}"))

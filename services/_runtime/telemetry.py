@@ -25,7 +25,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
+from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.status import Status, StatusCode
 from structlog.tracebacks import ExceptionDictTransformer
 
@@ -53,6 +53,8 @@ _ENTRANCES: Final = frozenset({SpanKind.CONSUMER, SpanKind.SERVER})
 """Kinds of spans that begin work on a message: log lines inside carry its task."""
 
 _reserved: ContextVar[tuple[int, int] | None] = ContextVar("reserved_span_ids", default=None)
+_unheard: ContextVar[str] = ContextVar("unheard_span", default="")
+"""traceparent of the current span where spans are ids alone; empty: none."""
 
 
 class _ReservedIds(RandomIdGenerator):
@@ -77,7 +79,6 @@ class Telemetry:
     exports: bool
     """Without a collector spans are ids alone: messages and logs carry them."""
 
-    @contextlib.contextmanager
     def span(
         self,
         name: str,
@@ -85,24 +86,20 @@ class Telemetry:
         parent: str | None = None,
         kind: SpanKind = SpanKind.INTERNAL,
         links: Sequence[str] = (),
-        attributes: Mapping[str, str | int | float | bool] | None = None,
-    ) -> Generator[Span]:
+        attributes: Attributes | None = None,
+    ) -> contextlib.AbstractContextManager[object]:
         """A current span. `parent` and `links` are traceparents; "" begins a trace, None hangs on the current span.
 
         Log lines inside carry its ids, and those about a message the task that the attributes name.
         """
-        entered = attributes if kind in _ENTRANCES else None
-        with structlog.contextvars.bound_contextvars(**_task(entered)) if entered else contextlib.nullcontext():
-            if not self.exports:
-                with trace.use_span(_unheard(parent)) as span:
-                    yield span
-                return
-            context = None if parent is None else _context(parent)
-            found = [Link(linked) for text in links if (linked := _span_context(text)) is not None]
-            with self.tracer.start_as_current_span(
-                name, context=context, kind=kind, links=found, attributes=dict(attributes or {})
-            ) as span:
-                yield span
+        task = str((attributes or {}).get(TASK, "")) if kind in _ENTRANCES else ""
+        bound = structlog.contextvars.bound_contextvars(task=task) if task else None
+        if not self.exports:
+            return _Unheard(_below(parent), bound)
+        context = None if parent is None else _context(parent)
+        found = [Link(linked) for text in links if (linked := _span_context(text)) is not None]
+        span = self.tracer.start_as_current_span(name, context=context, kind=kind, links=found, attributes=attributes)
+        return _both(bound, span) if bound else span
 
     def emit(self, record: "SpanRecord") -> None:
         """A finished span with given ids: a task's root, or a span that a subprocess told of."""
@@ -179,6 +176,8 @@ def received(subject: str, *, template: str = "", group: str = "", message_id: s
 
 def current_traceparent() -> str:
     """The current span as a traceparent, or an empty string outside any span."""
+    if unheard := _unheard.get():
+        return unheard
     context = trace.get_current_span().get_span_context()
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-01" if context.is_valid else ""
 
@@ -237,24 +236,44 @@ def _stream(target: Path | TextIO | None) -> TextIO:
 
 def _spanned(_logger: object, _method: str, event: Any) -> Any:
     """Log lines inside a span carry its ids."""
-    context = trace.get_current_span().get_span_context()
-    if context.is_valid:
-        event |= {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
+    if traceparent := current_traceparent():
+        event |= {"trace_id": traceparent[3:35], "span_id": traceparent[36:52]}
     return event
 
 
-def _unheard(parent: str | None) -> Span:
-    """A span that nobody is told of: ids below its parent's."""
-    above = trace.get_current_span().get_span_context() if parent is None else _span_context(parent)
-    trace_id = above.trace_id if above is not None and above.is_valid else random.getrandbits(128)
-    return NonRecordingSpan(
-        SpanContext(trace_id, random.getrandbits(64), is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
-    )
+class _Unheard:
+    """A current span that nobody is told of: ids below its parent's, which messages and logs carry."""
+
+    __slots__ = ("_bound", "_token", "_traceparent")
+
+    def __init__(self, traceparent: str, bound: contextlib.AbstractContextManager[None] | None) -> None:
+        self._traceparent, self._bound = traceparent, bound
+
+    def __enter__(self) -> None:
+        self._token = _unheard.set(self._traceparent)
+        if self._bound is not None:
+            self._bound.__enter__()
+
+    def __exit__(self, *_raised: object) -> None:
+        if self._bound is not None:
+            self._bound.__exit__(None, None, None)
+        _unheard.reset(self._token)
 
 
-def _task(attributes: Mapping[str, object] | None) -> dict[str, object]:
-    task = (attributes or {}).get(TASK)
-    return {"task": task} if task else {}
+def _below(parent: str | None) -> str:
+    """The ids of a new span below `parent`, or below the current one; of a new trace where there is none."""
+    above = current_traceparent() if parent is None else parent
+    parts = split_traceparent(above) if above else None
+    trace_id = parts[0] if parts else f"{random.getrandbits(128):032x}"
+    return f"00-{trace_id}-{random.getrandbits(64):016x}-01"
+
+
+@contextlib.contextmanager
+def _both(*entered: contextlib.AbstractContextManager[object]) -> Generator[None]:
+    with contextlib.ExitStack() as stack:
+        for each in entered:
+            stack.enter_context(each)
+        yield
 
 
 def _span_context(header: str) -> SpanContext | None:

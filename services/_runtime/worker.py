@@ -11,7 +11,7 @@ import contextlib
 import random
 from base64 import b64encode
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final, Protocol
 
@@ -22,6 +22,7 @@ from contracts import subjects
 from contracts.dead import DeadLetter, letter_id, settled_id
 from contracts.envelope import MSG_ID, Stored, concerns
 from contracts.message import ContractError
+from contracts.task import TaskState
 from services._runtime import telemetry
 from services._runtime.bus import Bus, reraise_cancellation
 from services._runtime.consumer import Delivery, PullConsumer
@@ -180,18 +181,25 @@ class Doorbells:
         """Claims and runs; returns when the doorbell may be acknowledged."""
         doorbell = doorbell_of(delivery)
         with structlog.contextvars.bound_contextvars(task=doorbell.task):
-            activation = await claim(self.publisher, doorbell, self.executor)
-            if activation is None:
-                self.executor.look(doorbell.task)
-                log.debug("worker.nothing_to_do", event_seq=doorbell.event_seq, work_seq=doorbell.work_seq)
-                return
-            structlog.contextvars.bind_contextvars(trace_id=activation.state.trace_id)
-            try:
-                await self._traced(delivery, activation)
-                if activation.state.final is not None:
-                    await activation.stop_timers()
-            finally:
-                activation.rest()
+            state = await self._answered(delivery, doorbell)
+            if state is not None and state.overdue:  # its timer rang before it waited, while it was held
+                await self._answered(delivery, doorbell)
+
+    async def _answered(self, delivery: Delivery, doorbell: Doorbell) -> TaskState | None:
+        """The state in which the task was left; None if the doorbell meant nothing."""
+        activation = await claim(self.publisher, doorbell, self.executor)
+        if activation is None:
+            self.executor.look(doorbell.task)
+            log.debug("worker.nothing_to_do", event_seq=doorbell.event_seq, work_seq=doorbell.work_seq)
+            return None
+        structlog.contextvars.bind_contextvars(trace_id=activation.state.trace_id)
+        try:
+            await self._traced(delivery, activation)
+            if activation.state.final is not None:
+                await activation.stop_timers()
+        finally:
+            activation.rest()
+        return activation.state
 
     async def _traced(self, delivery: Delivery, activation: Activation) -> None:
         with self.publisher.telemetry.span(
@@ -288,7 +296,10 @@ async def _supervised(activation: Activation, work: Awaitable[None]) -> None:
 
 
 def doorbell_of(delivery: Delivery) -> Doorbell:
-    """The doorbell in a delivery of WORK. Raises Malformed for an item that no event rang."""
+    """The doorbell in a delivery of WORK. Raises Malformed for an item that no event rang.
+
+    The server says in a header from which stream and sequence it comes, and from which subject.
+    """
     agent, task = subjects.parse_work_item(delivery.stored.subject)
     source = delivery.stored.headers.get("Nats-Stream-Source", "").split()
     if len(source) < 2 or source[0] != subjects.TASKS or not source[1].isdigit():
@@ -299,6 +310,7 @@ def doorbell_of(delivery: Delivery) -> Doorbell:
         event_seq=int(source[1]),
         work_seq=delivery.stored.seq,
         deliveries=delivery.deliveries,
+        rang=replace(delivery.stored, stream=subjects.TASKS, seq=int(source[1]), subject=source[-2]),
     )
 
 

@@ -116,4 +116,4 @@ def _present(workspace: Path, body: BriefingBody) -> BriefingBody:
 
 
 def _exists(workspace: Path, path: str) -> bool:
-    return os.path.lexists(workspace / path.lstrip("/"))
+    return os.path.lexists(f"{workspace}/{path.lstrip('/')}")

@@ -179,7 +179,7 @@ class ContextManager:
         set_aside(place.directory / DATABASE)
 
     def _place(self, workspace: Path) -> _Place:
-        resolved = workspace.resolve()
+        resolved = workspace if workspace in self._places else workspace.resolve()
         if resolved not in self._places:
             self._places[resolved] = _Place(self._directory / directory_name(resolved), resolved)
         return self._places[resolved]

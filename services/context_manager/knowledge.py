@@ -13,7 +13,6 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,6 +34,9 @@ _TOUCH: Final = "UPDATE files SET mtime_ns = ?, ctime_ns = ?, size = ?, settled 
 _INSERT: Final = (
     "INSERT INTO files (path, mtime_ns, ctime_ns, size, settled, digest, form, purpose) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
+_REPORT: Final = "SELECT rowid, at, agent, status, summary, files FROM activity WHERE rowid = ?"
+_REPORTS: Final = 4096
+"""Reports that are remembered at least until so many were read."""
 _TOLD: Final = 2_000
 """Characters of a report in a briefing; the memory keeps all of it."""
 _BATCH: Final = 400
@@ -55,9 +57,9 @@ class Changes:
     """Files that are gone."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Report:
-    """A report as it is kept."""
+    """A report as it is kept; a memory has one of each, so what was worked out of it is found by its identity."""
 
     at: datetime
     agent: str
@@ -79,6 +81,11 @@ class KnowledgeBase:
         self.database = database
         self._max_bytes = max_file_bytes
         self._connection = open_database(database)
+        home = database.resolve().parent
+        self._own = database.resolve() if home == self.workspace else home
+        """What of the workspace is the memory itself, when it lies inside."""
+        self._reports = dict[int, Report]()
+        """Of reports that were read, by their rows: each is read for many briefings, and none ever changes."""
         self._stop = threading.Event()
 
     def stop(self) -> None:
@@ -156,10 +163,14 @@ class KnowledgeBase:
 
     def activity(self, limit: int) -> list[Report]:
         """The last reports, newest first."""
-        rows = self._rows(
-            "SELECT at, agent, status, summary, files FROM activity ORDER BY at DESC, seq DESC LIMIT ?", limit
-        )
-        return [_report(*row) for row in rows]
+        order = [row[0] for row in self._rows("SELECT rowid FROM activity ORDER BY at DESC, seq DESC LIMIT ?", limit)]
+        if unread := [row for row in order if row not in self._reports]:
+            if len(self._reports) > _REPORTS:
+                self._reports.clear()
+                unread = order
+            found = (row for wanted in unread for row in self._rows(_REPORT, wanted))
+            self._reports |= {row[0]: _report(*row[1:]) for row in found}
+        return [self._reports[row] for row in order]
 
     def search(self, terms: tuple[str, ...]) -> list[str]:
         """Files that hold any of `terms`, the likeliest first."""
@@ -168,12 +179,6 @@ class KnowledgeBase:
     def covered(self, terms: tuple[str, ...], path: str) -> int:
         """How many of `terms` a known file holds."""
         return retrieval.covered(self._connection, terms, path)
-
-    @property
-    def _own(self) -> Path:
-        """What of the workspace is the memory itself, when it lies inside."""
-        home = self.database.resolve().parent
-        return self.database.resolve() if home == self.workspace else home
 
     def _is_stale(self, entry: Entry, row: tuple[Any, ...] | None) -> bool:
         if row is None or row[:3] != _stat(entry) or not row[3]:
@@ -231,9 +236,8 @@ class KnowledgeBase:
         self._connection.execute("COMMIT")
 
 
-@lru_cache(maxsize=4096)
 def _report(at: str, agent: str, status: str, summary: str, files: str) -> Report:
-    """A row of `activity`: each is read for many briefings."""
+    """A row of `activity`."""
     return Report(datetime.fromisoformat(at), agent, status, summary, tuple(json.loads(files)))
 
 

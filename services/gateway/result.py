@@ -136,6 +136,7 @@ def _question(question: Question, answers: Mapping[str, AnswerValue]) -> dict[st
     return {
         "id": question.id,
         "text": question.text,
+        "evidence": list(question.evidence),
         "default": question.default,
         "answer": answers.get(question.id),
     }

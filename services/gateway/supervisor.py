@@ -132,9 +132,13 @@ class Supervisor:
     async def ring_missing(self) -> frozenset[str]:
         """One round. Rings for tasks that were without a doorbell in the last round too; the others are suspects.
 
-        WORK itself may be lost: it is made anew, and every event of TASKS that ever rang rings once more.
+        WORK itself may be lost: it is made anew, and every event of TASKS that ever rang rings once more. Where WORK is
+        behind TASKS nothing is missing yet, and what rings would come no sooner.
         """
         await self._search()
+        with contextlib.suppress(NoStream):
+            if self.moving and not await self.runtime.bus.follows(subjects.WORK):
+                return frozenset()
         missing: set[str] = set()
         rung = await self._rung()
         for task in sorted(self.moving.keys() - rung):

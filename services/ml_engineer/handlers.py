@@ -131,7 +131,7 @@ class Engineer:
 
     async def _work(self, activation: Activation, wall: WallTime) -> None:
         request = _request(activation.state)
-        workspace = await asyncio.to_thread(resolve, activation.state.workspace, self.settings)
+        workspace = resolve(activation.state.workspace, self.settings)
         briefing = activation.state.briefing or await self._brief(activation)
         intent = intents.read(request.request)
         discovery = Discovery(activation, await self.shelf.engine(), self._home(workspace), workspace)
@@ -297,14 +297,14 @@ class Engineer:
         self, activation: Activation, status: Literal["success", "partial", "failed"], summary: str
     ) -> None:
         """The report in the seed's JSON; the summary's timer stands before it, so the task cannot be left alone."""
-        files = await asyncio.to_thread(self._files, activation)
+        summary_timer = activation.timer("summary", self.settings.summary_timeout_s)
+        files, _ = await asyncio.gather(self._files(activation), summary_timer)
         report = ActivityReport(
             reporting_agent=activation.state.agent, status=status, summary=summary, files_modified=files
         )
-        await activation.timer("summary", self.settings.summary_timeout_s)
         await activation.append("reported", report, ending="deadline" in activation.state.timeouts)
 
-    def _files(self, activation: Activation) -> tuple[str, ...]:
+    async def _files(self, activation: Activation) -> tuple[str, ...]:
         """Every file of the system that differs from before the task."""
         before, design = activation.state.steps.get("before"), activation.state.steps.get("design")
         delivered = activation.state.delivered
@@ -314,9 +314,8 @@ class Engineer:
             return ()  # an operation that was not carried out to its end
         workspace = resolve(activation.state.workspace, self.settings)
         system = delivered.system if delivered else Design.model_validate(design and design.result).system
-        return delivery.changed(
-            {key: str(value) for key, value in before.result.items()}, delivery.digests(workspace, system)
-        )
+        after = await asyncio.to_thread(delivery.digests, workspace, system)
+        return delivery.changed({key: str(value) for key, value in before.result.items()}, after)
 
     async def _conclude(self, activation: Activation) -> None:
         """The final event, once the summary is there or its time is over, or the asker's: the work is done by then."""

@@ -15,9 +15,9 @@ import structlog
 from opentelemetry.trace import SpanKind
 
 from contracts import subjects
-from contracts.envelope import TaskEvent, read_event
+from contracts.envelope import TaskEvent, begun_by, read_event
 from contracts.summary import Summary
-from contracts.task import TaskState, fold, transition
+from contracts.task import TaskState, fold, summary_id, transition
 from services._runtime import telemetry
 from services._runtime.bus import Expect
 from services._runtime.consumer import Delivery
@@ -46,8 +46,9 @@ class Desk:
     async def __call__(self, delivery: Delivery) -> None:
         """Nothing to do when the task has its summary, or has ended without it."""
         doorbell = doorbell_of(delivery)
-        agent = delivery.stored.headers.get("ce-source", "").rpartition(":")[2]
-        history = [read_event(stored) for stored in await self.runtime.bus.history(doorbell.task, agent=agent)]
+        agent, begun = delivery.stored.headers.get("ce-source", "").rpartition(":")[2], begun_by(delivery.stored)
+        stored = await self.runtime.bus.history(doorbell.task, agent=agent, begun=begun)
+        history = [read_event(one) for one in stored]
         state = fold(doorbell.task, history)
         if state.report is None or state.summary is not None or state.final is not None:
             return
@@ -80,7 +81,11 @@ class Desk:
             log.info("summarizer.task_over")
             return
         about = About(
-            task=state.task, id=f"{state.task}/summary/{state.last_seq}", causation=causation, workspace=state.workspace
+            task=state.task,
+            id=summary_id(state.task, state.last_seq),
+            causation=causation,
+            workspace=state.workspace,
+            begun=state.first_seq,
         )
         expect = Expect(subjects.task_history(state.task), state.last_seq)
         try:

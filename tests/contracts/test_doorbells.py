@@ -375,4 +375,4 @@ class Doorbells(RuleBasedStateMachine):
 DONE_ONCE: Final = ("step", "reported", "asked", "designed")
 
 TestDoorbells: Callable[..., Any] = Doorbells.TestCase
-TestDoorbells.settings = settings(max_examples=SCHEDULES, stateful_step_count=60, deadline=None)  # pyright: ignore[reportFunctionMemberAccess]
+TestDoorbells.settings = settings(max_examples=SCHEDULES, stateful_step_count=60)  # pyright: ignore[reportFunctionMemberAccess]

@@ -36,6 +36,7 @@ metadatas = st.builds(
     causation=values,
     workspace=values,
     deadline=values,
+    begun=st.integers(0, 2**63 - 1),
 )
 
 
@@ -82,6 +83,7 @@ def test_the_headers_are_cloudevents_binary_mode() -> None:
         causation="01H",
         workspace="/shop",
         deadline="2026-03-05T00:00:00Z",
+        begun=7,
     )
 
     assert envelope.encode(metadata) == {
@@ -99,6 +101,7 @@ def test_the_headers_are_cloudevents_binary_mode() -> None:
         "traceparent": TRACE,
         "mesh-workspace": "/shop",
         "mesh-deadline": "2026-03-05T00:00:00Z",
+        "mesh-begun": "7",
     }
 
 

@@ -597,3 +597,4 @@ def test_a_timer_that_fires_before_the_wait_it_guards_ends_it(
     early = replace(fired, metadata=replace(fired.metadata, id=timer_id(TASK, under, timer)))
     state = fold(TASK, [*story(SUBMITTED, working(1)), early, event(waits, seq=4)])
     assert (state.waiting, timer in state.timeouts, state.needs_doorbell) == (timer, counts, counts)
+    assert decide(state, event_seq=3, work_seq=9) == ("claim" if counts else "done")

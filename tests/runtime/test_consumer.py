@@ -41,7 +41,7 @@ async def reading(bus: Bus, seen: list[Stored]) -> AsyncGenerator[OrderedConsume
         yield reports
     finally:
         stop.set()
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, 30)
 
 
 async def have(seen: list[Stored], count: int) -> bool:
@@ -135,7 +135,7 @@ async def test_an_ordered_consumer_ends_with_a_connection_that_is_closed_for_goo
     task = asyncio.create_task(read())
     await report(bus, "one")
     with pytest.raises(BusUnavailable, match="away"):
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, 30)
 
 
 async def test_a_payload_that_is_gone_does_not_end_the_reading(bus: Bus) -> None:
@@ -177,6 +177,36 @@ async def test_a_pull_with_the_slowest_heartbeat_is_taken(bus: Bus, settings: Se
         await delivery.ack()
         stop.set()
     await slow.close()
+
+
+async def trained(bus: Bus, *numbers: int) -> None:
+    """Stored events of a system."""
+    for number in numbers:
+        await bus.publish("mesh.system.s.trained", b"{}", {MSG_ID: f"m{number}"})
+
+
+async def test_what_gathers_is_asked_for_together(bus: Bus) -> None:
+    """The first message comes at once; while the next ones gather, nobody waits for them at the server."""
+    await trained(bus, 1)
+    async for delivery in PullConsumer(bus, subjects.SYSTEMS, subjects.SYSTEMS_DURABLE, gather_s=60).run(
+        first := asyncio.Event()
+    ):
+        await delivery.ack()
+        await trained(bus, 2, 3)
+        about = await bus.api(f"CONSUMER.INFO.{subjects.SYSTEMS}.{subjects.SYSTEMS_DURABLE}", {})
+        assert (about["num_waiting"], about["num_pending"]) == (0, 2)
+        first.set()
+    seen: list[int] = []
+    async for delivery in PullConsumer(bus, subjects.SYSTEMS, subjects.SYSTEMS_DURABLE, gather_s=0.01).run(
+        rest := asyncio.Event()
+    ):
+        await delivery.ack()
+        seen.append(delivery.stored.seq)
+        if seen == [2, 3]:
+            await trained(bus, 4)
+        if seen == [2, 3, 4]:
+            rest.set()
+    assert seen == [2, 3, 4]
 
 
 async def test_work_is_cancelled_when_a_stop_comes_before_its_end() -> None:

@@ -1,11 +1,13 @@
 """Activations against a real server: claims, steps, fencing, interrupts, endings."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
+from nats.aio.msg import Msg
 
 from contracts import subjects
-from contracts.envelope import MSG_ID, read_event
+from contracts.envelope import MSG_ID, REDRIVE, read_event
 from contracts.events import (
     CancelRequested,
     Progressed,
@@ -15,13 +17,17 @@ from contracts.events import (
     Released,
     TaskSubmitted,
 )
-from contracts.task import fold
+from contracts.report import ActivityReport
+from contracts.summary import Summary
+from contracts.task import fold, summary_id
 from services._runtime.bus import Bus
+from services._runtime.consumer import Delivery
 from services._runtime.errors import BusUnavailable, Fenced, Interrupted, WrongSequence
 from services._runtime.executor import Executor
 from services._runtime.journal import Activation, Doorbell, claim
 from services._runtime.publisher import About, Publisher
 from services._runtime.settings import Settings
+from services._runtime.worker import doorbell_of
 from tests.following import eventually
 from tests.server import NatsServer
 
@@ -114,7 +120,7 @@ async def test_a_cancel_interrupts_a_step_at_once(publisher: Publisher) -> None:
     await publisher.bus.flush()
     await publisher.event("cancel-requested", "ml-engineer", CancelRequested(reason="enough"), About(task=TASK))
     with pytest.raises(Interrupted, match="enough"):
-        await asyncio.wait_for(watching, 5)
+        await asyncio.wait_for(watching, 30)
 
 
 async def test_replay_gives_the_live_state(publisher: Publisher, bus: Bus) -> None:
@@ -128,6 +134,48 @@ async def test_replay_gives_the_live_state(publisher: Publisher, bus: Bus) -> No
     await activation.step("profile", effect, result=dict[str, int])
     await activation.append("progressed", Progressed(step="train", metrics={"auc": 0.5}))
     assert fold(TASK, [read_event(stored) for stored in await bus.history(TASK)]) == activation.state
+
+
+async def doorbell(bus: Bus, event_seq: int) -> Doorbell:
+    """What the event rang, as a worker reads it."""
+
+    async def found() -> Doorbell | None:
+        stored = await bus.newest(subjects.WORK, subjects.work_item("ml-engineer", TASK))
+        if stored is None:
+            return None
+        read = doorbell_of(Delivery(stored, 1, bus.client, Msg(bus.client)))
+        return read if read.event_seq == event_seq else None
+
+    return await eventually(found)
+
+
+@pytest.mark.parametrize("case", ["next", "meanwhile", "redriven"])
+async def test_a_summary_that_comes_next_is_known_from_its_doorbell(
+    publisher: Publisher, bus: Bus, settings: Settings, case: str
+) -> None:
+    """An executor that remembers the task reads nothing then, but for what was written meanwhile or is said anew."""
+    listener, reads = await Bus.connect(settings, "listener"), list[Msg]()
+    executor = Executor("tester")
+    first = await claim(publisher, Doorbell(TASK, "ml-engineer", await submit(publisher), 7), executor)
+    assert first is not None
+    report = ActivityReport(reporting_agent="ml-engineer", status="success", summary="done")
+    known = await first.append("reported", report)
+    first.rest()
+    if case == "meanwhile":
+        cancel = CancelRequested(reason="enough")
+        known = (await publisher.event("cancel-requested", "ml-engineer", cancel, About(task=TASK))).ack.seq
+    about = About(task=TASK, id=summary_id(TASK, known))
+    sent = await publisher.event("summarised", "ml-engineer", Summary(text="done", claims=(), outcome="success"), about)
+    rang = await doorbell(bus, sent.ack.seq)
+    if case == "redriven" and rang.rang is not None:
+        rang = replace(rang, rang=replace(rang.rang, headers={**rang.rang.headers, REDRIVE: "1"}))
+    await listener.hear(f"$JS.API.DIRECT.GET.{subjects.TASKS}", reads.append)
+    await listener.flush()
+    second = await claim(publisher, rang, executor)
+    await listener.flush()
+    assert second is not None
+    assert (second.state, bool(reads)) == (fold(TASK, map(read_event, await bus.history(TASK))), case != "next")
+    await listener.close()
 
 
 async def test_a_timer_of_the_servers_rings_the_doorbell(publisher: Publisher, bus: Bus) -> None:
@@ -198,7 +246,7 @@ async def test_an_expectation_that_can_never_be_met_is_not_tried_for_ever(
     await activation.refresh()
     await bus.api(f"STREAM.MSG.DELETE.{subjects.TASKS}", {"seq": stored.seq})
     with pytest.raises(BusUnavailable, match="nothing newer can be read"):
-        await asyncio.wait_for(activation.append("progressed", Progressed(step="train")), 5)
+        await asyncio.wait_for(activation.append("progressed", Progressed(step="train")), 30)
     again = await activate(publisher, event_seq=1, work_seq=1)
     await again.append("progressed", Progressed(step="train"))
     assert await events(bus) == ["submitted", "working", "working", "progressed"]
@@ -219,7 +267,7 @@ async def test_a_watch_that_is_cancelled_as_news_comes_ends(publisher: Publisher
     )  # hears after the watch, in the same turn of the loop
     await bus.flush()
     await answer(publisher, "nfr.a")
-    await asyncio.wait({watching}, timeout=5)
+    await asyncio.wait({watching}, timeout=30)
     await end()
     assert watching.cancelled()
 

@@ -90,7 +90,7 @@ async def working(publisher: Publisher, agent: Agent, *, slots: int = SLOTS) -> 
     finally:
         agent.go.set()
         stop.set()
-        await asyncio.wait_for(running, 10)
+        await asyncio.wait_for(running, 30)
 
 
 async def submit(publisher: Publisher, task: str, request: str = "short") -> None:
@@ -148,11 +148,11 @@ async def test_endings_and_cancels_do_not_wait_for_strangers_work(publisher: Pub
             if task == "long2":
                 await until(bus, "long2", is_event("working"))
         await summarise(publisher, "ending")
-        await until(bus, "ending", is_event("completed"), within_s=2)
+        await until(bus, "ending", is_event("completed"), within_s=30)
         for task in ("queued2", "long1"):
             body = CancelRequested(reason="enough")
             await publisher.event("cancel-requested", subjects.ML_ENGINEER, body, About(task=task))
-            await until(bus, task, is_event("canceled"), within_s=2)
+            await until(bus, task, is_event("canceled"), within_s=30)
         assert (await state(bus, "queued1")).status in {"submitted", "working"}
         agent.go.set()
         for task in ("queued1", "long2"):
@@ -188,7 +188,7 @@ async def responding(bus: Bus, settings: Settings, gate: asyncio.Event, answered
     finally:
         gate.set()
         runtime.stop.set()
-        await asyncio.wait_for(running, 10)
+        await asyncio.wait_for(running, 30)
 
 
 async def test_a_request_that_waits_in_line_is_told_so_and_asked_again_until_it_is_answered(
@@ -199,12 +199,12 @@ async def test_a_request_that_waits_in_line_is_told_so_and_asked_again_until_it_
 
     async def ask(number: int) -> str:
         request = ContextRequest(requesting_agent="a", request_type=WORD, payload=Query(query=f"q{number}"))
-        answer = await publisher.request(subjects.context_request(WORD), request, About(), timeout_s=1)
+        answer = await publisher.request(subjects.context_request(WORD), request, About(), timeout_s=3)
         return Briefing.from_bytes(answer.data).briefing.summary
 
     async with responding(bus, settings, gate, answered):
         asking = [asyncio.create_task(ask(number)) for number in range(40)]
-        await asyncio.sleep(2.2)
+        await asyncio.sleep(3.5)  # the rule is about time
         assert not any(task.done() for task in asking)
         gate.set()
         assert await asyncio.gather(*asking) == [f"q{number}" for number in range(40)]
@@ -245,7 +245,7 @@ async def test_a_full_store_is_told_to_the_submitter_at_once_and_ridden_out_by_w
             await requests.submit(publisher, message, "refused")
         with pytest.raises(StoreFull, match="mesh-payloads"):
             await requests.submit(publisher, message.model_copy(update={"request": "x" * 19_000}), "refused")
-        assert asyncio.get_running_loop().time() - began < 1
+        assert asyncio.get_running_loop().time() - began < bus.settings.bus_patience_s / 2
         agent.go.set()
         await asyncio.sleep(bus.settings.ack_wait_s + 0.5)  # longer than an executor's silence would be borne
         assert [event.event for event in await history(bus, "running")][-1] == "working"
@@ -269,10 +269,10 @@ async def test_a_stream_at_its_limit_refuses_what_is_new_and_keeps_what_is_old(
     await provision(bus)
     publisher = Publisher(bus, telemetry.start("test", settings))
     await submit(publisher, "first")
-    await publisher.timer("deadline", subjects.ML_ENGINEER, 1, About(task="first"))
     notes = [bus.publish("mesh.task.first.noted.nobody", b"", {MSG_ID: new_nonce()}, patient=False) for _ in range(300)]
     with pytest.raises(StoreFull, match="maximum bytes exceeded"):
         await asyncio.gather(*notes)
+    await publisher.timer("deadline", subjects.ML_ENGINEER, 1, About(task="first"))
     with pytest.raises(StoreFull, match="maximum bytes exceeded"):
         await requests.submit(publisher, TaskSubmitted(request="x"), "refused")
     await asyncio.sleep(2.2)  # schedules are of whole seconds

@@ -83,7 +83,7 @@ async def test_an_append_whose_answer_was_lost_is_found_again_and_not_written_tw
         appending = asyncio.create_task(activation.append("progressed", Progressed(step="train")))
         await eventually(partial(stored, bus, "progressed"))
         remote.mend()
-        seq = await asyncio.wait_for(appending, 10)
+        seq = await asyncio.wait_for(appending, 30)
     told = [(one.seq, one.event, one.metadata.id) for one in await history(bus, TASK)]
     assert told[2:] == [(seq, "progressed", f"{TASK}/{activation.claim}/1")]
     assert activation.state.last_seq == seq
@@ -98,7 +98,7 @@ async def test_a_claim_whose_answer_was_lost_is_ones_own(
         claiming = asyncio.create_task(claimed(Publisher(remote, publisher.telemetry), doorbell))
         await eventually(partial(stored, bus, "working"))
         remote.mend()
-        activation = await asyncio.wait_for(claiming, 10)
+        activation = await asyncio.wait_for(claiming, 30)
         activation.publisher = publisher
         await activation.append("progressed", Progressed(step="train"))
     told = [(one.seq, one.event) for one in await history(bus, TASK)]
@@ -124,14 +124,14 @@ async def test_a_fenced_executor_acknowledges_only_what_the_new_holder_does_not_
     await submit(publisher)
     consumer = PullConsumer(bus, subjects.WORK, subjects.ML_ENGINEER)
     running = asyncio.create_task(Worker(publisher, consumer, fenced).run(stop))
-    await asyncio.wait_for(again.wait(), 10)
+    await asyncio.wait_for(again.wait(), 30)
 
     async def settled() -> bool:
         return not await bus.subjects_of(subjects.WORK, ">")
 
     await eventually(settled)
     stop.set()
-    await asyncio.wait_for(running, 10)
+    await asyncio.wait_for(running, 30)
     assert heard == list(range(1, deliveries + 1))
 
 

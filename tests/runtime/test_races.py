@@ -126,7 +126,7 @@ def rest(world: World, racers: Sequence[Racer]) -> None:
     supervisors=st.integers(0, 2),
     turns=st.lists(st.integers(0, 9), max_size=80),
 )
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow])
 def test_any_interleaving_of_ends_leaves_one(
     story: Sequence[str], speakers: list[str], supervisors: int, turns: list[int]
 ) -> None:

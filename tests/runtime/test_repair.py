@@ -67,6 +67,6 @@ async def test_a_round_that_is_refused_does_not_end_the_rounds(bus: Bus, setting
     runtime = runtime_of(bus, settings)
     refused = Refused(runtime)
     rounds = asyncio.create_task(refused.rounds())
-    await asyncio.wait_for(refused.went_on.wait(), 15)
+    await asyncio.wait_for(refused.went_on.wait(), 30)
     runtime.stop.set()
     await rounds

@@ -31,7 +31,7 @@ async def test_an_answer_that_is_too_large_to_send_is_refused_with_its_size(bus:
     await runtime.ready.wait()
     briefing = Briefing.from_bytes((await bus.request("mesh.context.large", REQUEST.to_bytes(), timeout_s=5)).data)
     runtime.stop.set()
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, 30)
     assert briefing.status == "error"
     assert "the answer cannot be sent: a message on" in briefing.briefing.summary
     assert "over the limit of 1044480" in briefing.briefing.summary
@@ -51,7 +51,7 @@ async def test_nothing_is_answered_on_a_subject_of_the_mesh(bus: Bus, settings: 
     await runtime.ready.wait()
     target = subjects.task_event("t1", "briefed", "ml-engineer")
     await bus.client.publish("mesh.context.forged", REQUEST.to_bytes(), reply=target)
-    await asyncio.wait_for(answered.wait(), 5)
+    await asyncio.wait_for(answered.wait(), 30)
     runtime.stop.set()
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, 30)
     assert await bus.subjects_of(subjects.TASKS, ">") == {}

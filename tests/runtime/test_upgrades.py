@@ -87,7 +87,7 @@ async def services_of_the_day(bus: Bus, directory: Path) -> AsyncGenerator[None]
         yield
     finally:
         stop.set()
-        await asyncio.wait_for(asyncio.gather(*running), 15)
+        await asyncio.wait_for(asyncio.gather(*running), 30)
 
 
 async def say(publisher: Publisher, task: str, event: str, body: Message) -> None:
@@ -100,7 +100,7 @@ async def test_a_reported_task_of_the_version_before_is_brought_to_its_end(bus: 
     before = journal("success")
     await restore(bus, [older(stored) for stored in until_event(before, "reported")])
     async with services_of_the_day(bus, tmp_path):
-        await until(bus, "success", FINAL, within_s=15)
+        await until(bus, "success", FINAL, within_s=30)
     ended, would_have = await state(bus, "success"), folded(before)
     assert (ended.status, ended.report, ended.delivered) == ("completed", would_have.report, would_have.delivered)
     assert (ended.summary and ended.summary.outcome, ended.final and ended.final.reason) == (
@@ -116,7 +116,7 @@ async def test_a_waiting_task_of_the_version_before_can_be_cancelled(
     await restore(bus, [older(stored) for stored in until_event(journal("canceled"), "asked")])
     async with services_of_the_day(bus, tmp_path):
         await say(publisher, "canceled", "cancel-requested", CancelRequested(reason="enough"))
-        await until(bus, "canceled", FINAL, within_s=15)
+        await until(bus, "canceled", FINAL, within_s=30)
     names = [event.event for event in await history(bus, "canceled")]
     assert names[names.index("asked") :] == ["asked", "cancel-requested", "working", "canceled"]
 

@@ -63,7 +63,7 @@ class InstantEngineer(Engineer):
     async def _work(self, activation: Activation, wall: WallTime) -> None:
         """Brief, four steps, delivered, reported."""
         del wall
-        await asyncio.to_thread(resolve, activation.state.workspace, self.settings)
+        resolve(activation.state.workspace, self.settings)
         if activation.state.briefing is None:
             await self._brief(activation)
         for name in STEPS:

@@ -301,7 +301,7 @@ def test_syntax_in_a_question_is_only_text(memory: KnowledgeBase, workspace: Pat
     assert ask(memory, question, kind).status in {"success", "not_found"}
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(question=st.text(min_size=1, max_size=80), kind=st.sampled_from(KINDS))
 def test_every_path_in_an_answer_exists(memory: KnowledgeBase, workspace: Path, question: str, kind: str) -> None:
     """Whatever is asked."""

@@ -46,7 +46,7 @@ async def test_a_report_that_meets_a_defect_is_a_dead_letter_and_the_next_is_rea
 
     await eventually(taken)
     runtime.stop.set()
-    await asyncio.wait_for(reading, 10)
+    await asyncio.wait_for(reading, 30)
     [stored] = await bus.read(subjects.DEAD, subjects.ALL_DEAD, 1)
     letter = DeadLetter.from_bytes(stored.data)
     assert (letter.subject, letter.durable) == ("mesh.report.unlucky", "context-manager")

@@ -157,22 +157,22 @@ async def test_a_client_notices_that_the_mesh_of_the_home_has_ended(tmp_path: Pa
     end.set()
     await mesh
     with pytest.raises(MeshGone, match=f"the mesh in {tmp_path}/.mlmesh ended"):
-        await asyncio.wait_for(client, 5)
+        await asyncio.wait_for(client, 30)
 
 
 async def test_a_client_bears_a_bus_that_comes_back(server: NatsServer, bus: object, tmp_path: Path) -> None:
     """Only one that stays away for longer than patience is lost."""
     assert bus is not None
-    place = place_in(tmp_path, nats_url=server.url, bus_patience_s=1.5)
+    place = place_in(tmp_path, nats_url=server.url, bus_patience_s=3)
 
     async def outlive(desk: Desk) -> str:
         lost = asyncio.create_task(desk.lost())
         server.kill()
         await asyncio.wait({lost}, timeout=0.8)
         server.start()
-        done, _ = await asyncio.wait({lost}, timeout=1.5)
+        done, _ = await asyncio.wait({lost}, timeout=3)
         server.kill()
-        with pytest.raises(BusUnavailable, match="was away for 2 s"):
+        with pytest.raises(BusUnavailable, match="was away for 3 s"):
             await lost
         server.start()
         return "borne" if not done else "lost"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,9 +32,15 @@ FAILED = (SUBMITTED, WORKING, Failed(reason="the file holds one row: bring more"
 CANCELED = (SUBMITTED, WORKING, CancelRequested(reason="no"), Canceled(reason="no"))
 PARTIAL = (*WHOLE[:-1], Completed(outcome="partial", reason="latency was not met"))
 APPROVAL = (SUBMITTED, WORKING, BRIEFED, DESIGNED.model_copy(update={"awaits_approval": True}))
-QUESTIONS = [
-    {"id": "nfr.latency", "text": "How fast must an answer be?", "default": "none", "answer": "20 ms"},
-    {"id": "task.target", "text": "Which column?", "default": None, "answer": "Churn"},
+QUESTIONS: list[dict[str, Any]] = [
+    {
+        "id": "nfr.latency",
+        "text": "How fast must an answer be?",
+        "evidence": ["/README.md:3"],
+        "default": "none",
+        "answer": "20 ms",
+    },
+    {"id": "task.target", "text": "Which column?", "evidence": [], "default": None, "answer": "Churn"},
 ]
 
 

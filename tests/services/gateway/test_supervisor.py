@@ -33,7 +33,7 @@ async def gateway(bus: Bus, settings: Settings) -> AsyncGenerator[None]:
         yield
     finally:
         runtime.stop.set()
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, 30)
 
 
 async def letters(bus: Bus, count: int) -> list[DeadLetter]:

@@ -35,7 +35,7 @@ async def summarizer(bus: Bus, settings: Settings) -> AsyncGenerator[None]:
         yield
     finally:
         runtime.stop.set()
-        await asyncio.wait_for(running, 10)
+        await asyncio.wait_for(running, 30)
 
 
 async def reported(publisher: Publisher, workspace: Path, task: str = "t1") -> None:
