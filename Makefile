@@ -16,6 +16,8 @@ INSTALLED := .venv/.installed
 PARSER := node_modules/@asyncapi/parser/package.json
 PARSER_VERSION := 3.6.3
 ARGS ?=
+# Some shells forbid Python to keep what it has compiled: each of hundreds of processes here would compile it again.
+unexport PYTHONDONTWRITEBYTECODE
 # One more than there are processors: the tests wait for other processes a third of their time.
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 

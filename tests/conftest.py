@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import structlog
 from nats.aio.msg import Msg
@@ -24,6 +25,10 @@ from tests.server import NatsServer
 _TAPPED = (subjects.ALL_TASKS, subjects.ALL_REPORTS, subjects.ALL_SYSTEMS, subjects.ALL_DEAD, "mesh.live.>")
 """Not `>`: a tap on requests and pulls would be an interest that nobody answers, and change what is tested."""
 _WIRE = pytest.StashKey[list[str]]()
+
+# No deadline, since the machine is shared; in CI hypothesis itself takes the same examples each time.
+hypothesis.settings.register_profile("mesh", hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("mesh")
 
 
 def pytest_runtest_setup() -> None:

@@ -27,7 +27,7 @@ class Services:
             "NATS_URL": nats_url,
             "MLMESH_HOME": str(directory / "home"),
             "MLMESH_WORKSPACE_ROOTS": str(directory),
-            "MLMESH_ACK_WAIT_S": "1",
+            "MLMESH_ACK_WAIT_S": "3",  # nobody alive is silent for so long, on a busy machine neither
             "MLMESH_HEARTBEAT_S": "0.5",
             "MLMESH_RETRY_DELAY_S": "0.05",
             "MLMESH_STOP_GRACE_S": "0.5",

@@ -1,8 +1,9 @@
 """The tree says what is what: names, places and words that hold for every file of the repository."""
 
 import ast
+import contextlib
 import re
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -53,20 +54,28 @@ ELSEWHERE = [
 LONGEST_FUNCTION = 70
 
 
-def found(words: list[str], *, case: bool) -> list[str]:
-    """`file:line` of every occurrence of a word in the repository's text."""
-    pattern = re.compile("|".join(rf"(?<![A-Za-z]){re.escape(word)}" for word in words), 0 if case else re.IGNORECASE)
-    return [f"{path.relative_to(ROOT)}:{number}" for path, number, line in lines() if pattern.search(line)]
+def spelled(words: list[str], flags: re.RegexFlag = re.NOFLAG) -> re.Pattern[str]:
+    """Any of these words, at the beginning of a word."""
+    return re.compile("|".join(rf"(?<![A-Za-z]){re.escape(word)}" for word in words), flags)
 
 
-def lines() -> Iterator[tuple[Path, int, str]]:
-    """Every line of every text file."""
+def found(pattern: re.Pattern[str]) -> list[str]:
+    """`file:line` of every occurrence in the repository's text."""
+    return [
+        f"{path.relative_to(ROOT)}:{text.count(chr(10), 0, match.start()) + 1}"
+        for path, text in texts().items()
+        for match in pattern.finditer(text)
+    ]
+
+
+@cache
+def texts() -> dict[Path, str]:
+    """Every file that holds text, and not bytes of another kind."""
+    read: dict[Path, str] = {}
     for path in files():
-        try:
-            text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            continue
-        yield from ((path, number, line) for number, line in enumerate(text.splitlines(), start=1))
+        with contextlib.suppress(UnicodeDecodeError):
+            read[path] = path.read_text(encoding="utf-8")
+    return read
 
 
 def test_the_top_level_is_what_the_readme_draws() -> None:
@@ -76,20 +85,19 @@ def test_the_top_level_is_what_the_readme_draws() -> None:
 
 def test_no_file_names_a_package_registry() -> None:
     """Whoever installs decides where from: a host in a file would reach past that."""
-    assert found(HOSTS, case=False) == []
+    assert found(spelled(HOSTS, re.IGNORECASE)) == []
 
 
 def test_nothing_is_left_for_later() -> None:
     """What is here is done: no comment says what should still be, no function stands for one that is missing."""
     comment = re.compile(rf"(#|//|<!--|/\*).*\b({'|'.join(UNFINISHED)})\b")
-    later = [f"{path.relative_to(ROOT)}:{number}" for path, number, line in lines() if comment.search(line)]
 
-    assert (later, found(["raise NotImplemented" + "Error"], case=True)) == ([], [])
+    assert (found(comment), found(spelled(["raise NotImplemented" + "Error"]))) == ([], [])
 
 
 def test_no_file_points_out_of_the_repository() -> None:
     """A clone has everything: no path of one machine, no folder beside the repository."""
-    assert found(ELSEWHERE, case=True) == []
+    assert found(spelled(ELSEWHERE)) == []
 
 
 def test_modules_are_named_for_what_they_hold() -> None:
@@ -161,4 +169,4 @@ def test_no_test_is_skipped_without_a_condition() -> None:
     """A test that is always skipped proves nothing."""
     marks = re.compile(r"pytest\.mark\.(skip\b|xfail)")
 
-    assert [f"{path.relative_to(ROOT)}:{number}" for path, number, line in lines() if marks.search(line)] == []
+    assert found(marks) == []

@@ -3,6 +3,7 @@
 import ast
 import gc
 import subprocess
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +24,7 @@ def spelled(service: str) -> str:
     return service.replace("_", "-")
 
 
+@cache
 def files() -> tuple[Path, ...]:
     """Every file that belongs to the repository: tracked, or new and not ignored."""
     listed = subprocess.run(
@@ -35,6 +37,7 @@ def files() -> tuple[Path, ...]:
     return tuple(path for name in sorted(listed.stdout.split("\0")) if name and (path := ROOT / name).is_file())
 
 
+@cache
 def parsed(path: Path) -> ast.Module:
     """A file's syntax tree. The collector waits: finalizers that run inside the parser of Python 3.11 break it."""
     gc.disable()

@@ -1,6 +1,5 @@
 """Any NATS client gives the mesh work: no headers, no library of ours, answers from anywhere."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Generator
 from pathlib import Path
@@ -21,6 +20,8 @@ from tests.server import NatsServer
 from tests.workspaces import REQUEST, churn
 
 pytestmark = pytest.mark.timeout(180)
+context_manager_alone = pytest.mark.parametrize("running", [(subjects.CONTEXT_MANAGER,)], indirect=True)
+"""Each service runs alone against any NATS."""
 
 SEED_REQUEST = b"""{
   "requesting_agent": "ml-engineer",
@@ -41,22 +42,28 @@ def workspace(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def services(server: NatsServer, tmp_path: Path, workspace: Path) -> Generator[Services]:
-    """All services; the workspace is the default one."""
+def running(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """The services that a test needs: all of them, unless it says otherwise."""
+    return getattr(request, "param", subjects.SERVICES)
+
+
+@pytest.fixture
+def services(server: NatsServer, tmp_path: Path, workspace: Path, running: tuple[str, ...]) -> Generator[Services]:
+    """They run; the workspace is the default one."""
     found = Services(server.url, tmp_path, MLMESH_WORKSPACE=str(workspace))
-    found.start()
+    found.start(*running)
     yield found
     found.stop()
 
 
 @pytest.fixture
-async def client(server: NatsServer, services: Services, bus: Bus) -> AsyncIterator[Client]:
-    """A bare connection, once every service is ready."""
+async def client(server: NatsServer, services: Services, running: tuple[str, ...], bus: Bus) -> AsyncIterator[Client]:
+    """A bare connection, once the services are ready."""
     assert services is not None
 
     async def ready() -> bool:
         try:
-            return not [name for name in subjects.SERVICES if await trouble(bus, name)]
+            return not [name for name in running if await trouble(bus, name)]
         except BusUnavailable:
             return False
 
@@ -66,6 +73,7 @@ async def client(server: NatsServer, services: Services, bus: Bus) -> AsyncItera
     await found.close()
 
 
+@context_manager_alone
 async def test_the_seeds_request_gets_a_briefing(client: Client, workspace: Path) -> None:
     """Byte for byte as the role's definition sends it; every path in the answer exists."""
     answer = await client.request("mesh.context.get-task-briefing", SEED_REQUEST, timeout=30)
@@ -77,12 +85,16 @@ async def test_the_seeds_request_gets_a_briefing(client: Client, workspace: Path
     assert [(fact["value"], fact["source"]) for fact in rates] == [("120 rps", "/README.md:3")]
 
 
+@context_manager_alone
 async def test_a_request_that_cannot_be_read_is_answered_with_the_reason(client: Client) -> None:
-    """Request/reply: nobody waits for a timeout."""
+    """Request/reply: nobody waits for a timeout, and the next one is answered."""
     answer = await client.request("mesh.context.get-task-briefing", b'{"request_type": "get_lost"}', timeout=30)
     told: dict[str, Any] = json.loads(answer.data)
     assert told["status"] == "error"
     assert "requesting_agent: Field required" in told["briefing"]["summary"]
+    location = {"requesting_agent": "tester", "request_type": "get_file_location", "payload": {"query": "churn.csv"}}
+    answer = await client.request("mesh.context.get-file-location", json.dumps(location).encode(), timeout=30)
+    assert json.loads(answer.data)["status"] == "success"
 
 
 async def test_an_event_without_headers_is_asked_and_answered_on_the_bus(
@@ -120,32 +132,3 @@ async def assert_next_briefing_tells(client: Client, summary: str) -> None:
         return [found["summary"] for found in activity if found["agent"] == "ml-engineer"] == [summary]
 
     await eventually(told)
-
-
-async def test_the_context_manager_alone_answers(server: NatsServer, tmp_path: Path, workspace: Path, bus: Bus) -> None:
-    """Each service runs alone against any NATS."""
-    alone = Services(
-        server.url, tmp_path / "alone", MLMESH_WORKSPACE=str(workspace), MLMESH_WORKSPACE_ROOTS=str(tmp_path)
-    )
-    alone.start(subjects.CONTEXT_MANAGER)
-    try:
-        message = await asyncio.wait_for(_answered(bus), 60)
-    finally:
-        alone.stop()
-    assert message["status"] == "success"
-
-
-async def _answered(bus: Bus) -> dict[str, Any]:
-    async def ask() -> dict[str, Any]:
-        try:
-            answer = await bus.request("mesh.context.get-file-location", _LOCATION, timeout_s=5)
-        except BusUnavailable:
-            return {}
-        return json.loads(answer.data)
-
-    return await eventually(ask, within_s=50)
-
-
-_LOCATION = json.dumps(
-    {"requesting_agent": "tester", "request_type": "get_file_location", "payload": {"query": "churn.csv"}}
-).encode()

@@ -109,7 +109,15 @@ def test_a_run_that_nobody_can_answer_waits_and_an_answer_completes_it(cli: Cli)
         "input-required",
         "waiting",
         ["50 rps (/README.md:7)"],
-        [{"id": "nfr.latency", "text": "How fast must an answer be?", "default": "none", "answer": None}],
+        [
+            {
+                "id": "nfr.latency",
+                "text": "How fast must an answer be?",
+                "evidence": ["/README.md:3"],
+                "default": "none",
+                "answer": None,
+            }
+        ],
     )
     done = cli.process("answer", task, "nfr.latency=20 ms", "--json")
     assert told(done, "task", "state", "assumptions") == (0, task, "completed", [])

@@ -1,8 +1,9 @@
 """One task is one trace: real services as processes, exporting to a real collector.
 
 One run is shared by all tests. In it `t1`, a bare event without headers, goes from submission to summary while the
-ml-engineer is stopped in the middle of training; `t2` comes with its submitter's own trace and fails early; `t3` runs
-when the collector is gone. What a killed process had not exported is lost: that is left out here.
+ml-engineer is stopped in the middle of training; `t2` comes with its submitter's own trace and fails early; `t3`, a
+question about what `t1` has built, comes when the collector is gone. What a killed process had not exported is lost:
+that is left out here.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +24,7 @@ from services._runtime.bus import Bus
 from services._runtime.provision import provision
 from tests.conftest import fast_settings
 from tests.fakes.otlp_collector import Context, Kind, OtlpCollector, Span
-from tests.following import FINAL, history, is_progress, until
+from tests.following import FINAL, eventually, history, is_progress, until
 from tests.processes import Services
 from tests.server import NatsServer
 from tests.workspaces import REQUEST, churn
@@ -125,8 +127,9 @@ async def _run(
         journals = {task: await history(bus, task) for task in ("t1", "t2")}
         spans = await asyncio.to_thread(collector.until, lambda found: _whole(found, journals))
         collector.stop()
-        await _submit(bus, "t3", workspace)
+        await _submit(bus, "t3", workspace, request="What was live yesterday at noon?")
         await until(bus, "t3", FINAL, within_s=120)
+        await eventually(partial(_tells, services.log(subjects.GATEWAY), "t3"))  # the supervisor looks now and then
         return spans, {**journals, "t3": await history(bus, "t3")}
     finally:
         await bus.close()
@@ -137,6 +140,10 @@ async def _submit(bus: Bus, task: str, workspace: Path, *, request: str = REQUES
     subject = subjects.task_event(task, "submitted", subjects.ML_ENGINEER)
     await bus.client.publish(subject, json.dumps(body).encode(), headers=headers or None)
     await bus.flush()
+
+
+async def _tells(log: Path, task: str) -> bool:
+    return f'"{task}"' in log.read_text(encoding="utf-8")
 
 
 def _whole(spans: Sequence[Span], journals: dict[str, list[TaskEvent]]) -> bool:
@@ -263,7 +270,7 @@ def test_the_engines_process_is_part_of_the_trace(story: Story) -> None:
         if span.name.startswith("command "):
             found.setdefault(by_id[span.parent_id].name, set()).add(span.name)
     assert found == ENGINE
-    training = next(span for span in spans if span.name == "train.features")
+    training = [span for span in spans if span.name == "train.features"][-1]  # of the run that was not cut off
     assert _ancestors(training, spans) == [
         "stage train",
         "command train",

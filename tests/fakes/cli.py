@@ -120,7 +120,7 @@ def environment(directory: Path | None, **starts: str) -> dict[str, str]:
     `starts` replaces fakes, as `ml_engineer="module:function"`.
     """
     found = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH") if name in os.environ}
-    quick = {"MLMESH_ACK_WAIT_S": "1", "MLMESH_HEARTBEAT_S": "0.5", "MLMESH_RETRY_DELAY_S": "0.05"}
+    quick = {"MLMESH_ACK_WAIT_S": "3", "MLMESH_HEARTBEAT_S": "0.5", "MLMESH_RETRY_DELAY_S": "0.05"}
     if directory is None:
         return {**found, **quick, "PYTHONPATH": str(ROOT)}
     services = {**FAKES, **{name.replace("_", "-"): start for name, start in starts.items()}}

@@ -4,8 +4,11 @@ The shapes and the sentences are the engine's; the numbers are made up and fit t
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final, Literal
+
+from pydantic import JsonValue
 
 from services.ml_engineer.dossier import Design, Dossier
 from services.ml_engineer.engine import (
@@ -29,6 +32,13 @@ WHEEL: Final = "mlsystem-0.1.0-py3-none-any.whl"
 WHEEL_SHA256: Final = hashlib.sha256(b"the engine").hexdigest()
 SNAPSHOT: Final = hashlib.sha256(b"the rows").hexdigest()
 
+EXAMPLE: Final[Mapping[str, JsonValue]] = {
+    "SeniorCitizen": 0,
+    "tenure": 36,
+    "plan": "monthly",
+    "signed": "2024-02-29",
+}
+"""A row to try, as `package` tells it."""
 _TARGETS: Final = {"binary": "Churn", "multiclass": "cultivar", "regression": "cnt"}
 _METRICS: Final = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "mae"}
 _GOAL: Final = "Predict which customers will churn from data/customers.csv, p99 under 20 ms"
@@ -176,6 +186,7 @@ def packaged(outcome: Outcome) -> Packaged:
         path=f"work/package/{'e' * 32}",
         outcome=outcome,
         servable=outcome != "failed",
+        example=dict(EXAMPLE),
     )
 
 

@@ -5,17 +5,14 @@ what the real engine says, and with a `pytest` that stands for the delivered tes
 behaviour, packed along: see `Behaviour`. Registry and stages are files in the system's directory, as the real ones.
 """
 
-import csv
-import hashlib
 import itertools
 import json
 import os
 import pkgutil
 import signal
-import subprocess
 import sys
 import time
-import zipfile
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, TypedDict
 
@@ -49,18 +46,36 @@ class Behaviour(TypedDict, total=False):
 
 def pack(directory: Path, behaviour: Behaviour | None = None) -> Path:
     """Writes the wheel; the same name as the real one."""
-    from services.ml_engineer.wheel import BLUEPRINT
+    import zipfile
 
     directory.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(directory / WHEEL, "w") as archive:
         archive.writestr("mlsystem/__init__.py", '__version__ = "0.1.0"\n')
-        archive.writestr("mlsystem/__main__.py", Path(__file__).read_text(encoding="utf-8"))
         archive.writestr("mlsystem/behaviour.json", json.dumps(behaviour or {}))
         archive.writestr("pytest/__init__.py", "")
         archive.writestr("pytest/__main__.py", _PYTEST)
-        for name in _REAL:
-            archive.writestr(f"mlsystem/{name}", (BLUEPRINT / "mlsystem" / name).read_text(encoding="utf-8"))
+        for name, content in _modules().items():
+            archive.writestr(f"mlsystem/{name}", content)
     return directory / WHEEL
+
+
+@cache
+def _modules() -> dict[str, bytes]:
+    """The modules, each compiled beside its source: else every command would compile them before it begins."""
+    import py_compile
+    import tempfile
+
+    from services.ml_engineer.wheel import BLUEPRINT
+
+    sources = {"__main__": Path(__file__), **{Path(name).stem: BLUEPRINT / "mlsystem" / name for name in _REAL}}
+    found: dict[str, bytes] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, source in sources.items():
+            compiled = Path(scratch) / f"{name}.pyc"
+            unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+            py_compile.compile(str(source), str(compiled), doraise=True, invalidation_mode=unchecked)
+            found |= {f"{name}.py": source.read_bytes(), compiled.name: compiled.read_bytes()}
+    return found
 
 
 def main() -> int:
@@ -114,6 +129,8 @@ def _hold(command: str, behaviour: Behaviour) -> None:
 
 def _stubborn_child() -> int:
     """The pid of a process that SIGTERM does not end."""
+    import subprocess
+
     script = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint(1, flush=True)\ntime.sleep(60)"
     child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
     if child.stdout is not None:
@@ -336,6 +353,8 @@ def _append(root: Path, event: str, version: int, digest: str, **about: object) 
 
 
 def _rows(files: list[Path]) -> tuple[list[str], list[dict[str, str]]]:
+    import csv
+
     rows: list[dict[str, str]] = []
     names: list[str] = []
     for file in files:
@@ -355,6 +374,8 @@ def _is_number(text: str) -> bool:
 
 
 def _digest(*parts: bytes) -> str:
+    import hashlib
+
     return hashlib.sha256(b"\n".join(parts)).hexdigest()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 async def gone(*pids: int) -> bool:
     """Whether all of them end within a moment."""
-    for _ in range(300):
+    for _ in range(1500):
         if not any(alive(pid) for pid in pids):
             return True
         await asyncio.sleep(0.01)

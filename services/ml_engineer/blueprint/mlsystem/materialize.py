@@ -20,7 +20,9 @@ from mlsystem.boundary import Numbers, Strings, category_column, moment_column, 
 from mlsystem.data import origin
 from mlsystem.data.privacy import Masked
 from mlsystem.data.reader import Rows, read_files, told
+from mlsystem.data.stored import forget
 from mlsystem.errors import DataError, RegistryError
+from mlsystem.governance.regimes import stores_masked
 from mlsystem.online import TABLE, WATERMARK
 from mlsystem.online.fill import Needs
 from mlsystem.registry import registry_of
@@ -75,6 +77,8 @@ def materialize(workspace: Workspace, _options: Namespace | None = None) -> dict
         finally:
             state.close()
         read = rows.count
+    if stores_masked(spec):
+        forget(found, workspace.root)
     ttl_s = seconds(spec.monitoring.freshness)
     return {
         **told_s,

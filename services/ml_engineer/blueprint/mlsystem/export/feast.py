@@ -106,7 +106,7 @@ def _columns(repository: Repository, dataset: Dataset, made_at: float) -> dict[s
     """Return entity, event time and features as arrays; texts that are missing are None, numbers NaN."""
     nulls = dataset.schema.reader.null
     rows = len(dataset.target)
-    moments = np.full(rows, made_at) if dataset.time is None else np.nan_to_num(dataset.time, nan=0.0)
+    moments = np.full(rows, made_at) if dataset.dates is None else np.nan_to_num(dataset.dates, nan=0.0)
     columns: dict[str, np.ndarray[Any, Any]] = {
         repository.entity: category_column(dataset.table.columns[repository.entity], nulls),
         EVENT: (moments * 1e6).astype("datetime64[us]"),

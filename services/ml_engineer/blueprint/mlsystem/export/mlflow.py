@@ -60,10 +60,12 @@ def export_mlflow(workspace: Workspace, options: Namespace) -> dict[str, object]
             write_model(version, scratch)
             return {"version": version.number, **log_model(options.to, version, scratch, metrics_of(version))}
     if "://" in options.to:
-        text = (
-            f"{options.to} can be written by MLflow alone; start `mlflow server --backend-store-uri` with it and give "
+        store = f"{options.to.partition('://')[0]}://..."  # the rest may hold a password
+        text = f"--to {store} is a store whose tables are MLflow's own: they change with its releases, and it is not "
+        text += (
+            "installed here; start `mlflow server --backend-store-uri` with it and give the server's http:// URL, or "
         )
-        raise SpecError("usage", text + "the server's http:// URL, or a directory")
+        raise SpecError("usage", text + "give a directory")
     place = Path(options.to) if options.to else _PLACE / str(version.number)
     final = workspace.root / place
     _replace(version, final)

@@ -25,8 +25,10 @@ from mlsystem.data.canonical import FILE, write_rows
 from mlsystem.data.origin import EXTRACT, resolve
 from mlsystem.data.reader import TABLE, Rows, read_files, told
 from mlsystem.data.source import digest_of
+from mlsystem.data.stored import forget, naming
 from mlsystem.errors import DataError, SpecError
 from mlsystem.governance.pseudonym import pseudonym, secret_of
+from mlsystem.governance.regimes import stores_masked
 from mlsystem.registry import Entry, FileRef, Note, Registry, registry_of, whoami
 from mlsystem.schema import Schema, read_schema
 from mlsystem.serving.package import MANIFEST, SCHEMA
@@ -182,7 +184,7 @@ def _read(erasure: _Erasure, paths: Sequence[Path]) -> Rows:
 
 
 def _written(erasure: _Erasure, rows: Rows, columns: Sequence[str], digest: str) -> Left | None:
-    about = _about(rows, columns, erasure.entity)
+    about = _about(erasure, rows, columns)
     removed = int(about.sum())
     if not removed:
         return None
@@ -197,19 +199,19 @@ def _written(erasure: _Erasure, rows: Rows, columns: Sequence[str], digest: str)
     return Left(folder / FILE, digest_of([folder / FILE]), removed)
 
 
-def _about(rows: Rows, columns: Sequence[str], entity: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Tell for each row whether it is about the entity."""
+def _about(erasure: _Erasure, rows: Rows, columns: Sequence[str]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Tell for each row whether it is about the entity, by its name or what stands for it in masked rows."""
     about = np.zeros(rows.count, dtype=np.bool_)
+    known = {erasure.entity, erasure.subject}
     for name in columns:
         if name in rows.names:
-            about |= np.array([canonical(text) == entity for text in rows.column(name).tolist()], dtype=np.bool_)
+            about |= np.array([canonical(text) in known for text in rows.column(name).tolist()], dtype=np.bool_)
     return about
 
 
 def _naming(schema: Schema) -> tuple[str, ...]:
-    """Return the columns that say whom a row is about: the entity, else what names the row; DataError for none."""
-    entity = tuple(column.name for column in schema.columns if column.role == "entity")
-    found = entity or tuple(column.name for column in schema.columns if column.role == "id")
+    """Return the columns that say whom a row is about; DataError for none."""
+    found = naming(schema)
     if not found:
         text = "no column of the data says whom a row is about, so nobody can be found in it; set data.entity and run "
         raise DataError("no_entity", text + "`validate` again")
@@ -222,7 +224,10 @@ def _at_the_source(erasure: _Erasure) -> int | None:
     with contextlib.suppress(DataError, OSError):
         origin = resolve(erasure.workspace.spec.data, erasure.workspace.root)
         with read_files(list(origin.paths), erasure.workspace.spec.data.reader) as rows:
-            return int(_about(rows, columns, erasure.entity).sum())
+            left = int(_about(erasure, rows, columns).sum())
+        if stores_masked(erasure.workspace.spec):
+            forget(origin, erasure.workspace.root)
+        return left
     return None
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from mlsystem.boundary import OLDEST
 from mlsystem.governance import checksums
 
 Kind = Literal[
@@ -42,9 +43,6 @@ Kind = Literal[
     "age",
     "date",
 ]
-
-OLDEST: Final = 89
-"""Ages above it identify, in HIPAA's words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

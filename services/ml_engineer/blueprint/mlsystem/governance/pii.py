@@ -1,7 +1,7 @@
 """Whether a column holds personal data, and whether one value is some.
 
 Owns the judgement over a column's name and its commonest values, with the thresholds that it takes, and over a single
-text. Imports the standard library alone: the server masks with it. Leaves the patterns to `kinds`, and what follows
+text. Serve side: the server masks with it. Leaves the patterns to `kinds`, and what follows
 from a kind to `regimes` and `mask`.
 """
 

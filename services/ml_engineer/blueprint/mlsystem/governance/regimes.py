@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from mlsystem.governance.kinds import DETECTORS, Detector
+from mlsystem.governance.kinds import DETECTORS, OLDEST, Detector
 from mlsystem.governance.pii import CERTAIN, DIRECT, POSSIBLE
-from mlsystem.schema import Column, Schema
+from mlsystem.schema import Column, ColumnType, Schema
 from mlsystem.spec import Spec, seconds
 
 Regime = Literal["gdpr", "hipaa", "pci"]
@@ -50,6 +50,26 @@ def masks(spec: Spec, *, captured: bool = False) -> bool:
     return spec.governance.mask == "auto" and (not captured or spec.capture.mask == "auto")
 
 
+def stores_masked(spec: Spec) -> bool:
+    """Tell whether the rows that a version was made from are stored without what identifies."""
+    return bool(spec.governance.regime) and spec.data.snapshot == "copy"
+
+
+def orders_alone(schema: Schema, spec: Spec) -> bool:
+    """Tell whether the time in stored rows is a place in their order and no date: of people, and no gap counts days."""
+    dated = any(column.role == "time" and column.pii for column in schema.columns)
+    return dated and stores_masked(spec) and not seconds(spec.split.gap)
+
+
+def reduced_to(kind: str, type_: ColumnType, spec: Spec) -> Literal["", "year", "capped"]:
+    """Return what of a column of personal data may be a feature under HIPAA (45 CFR 164.514(b)(2)(i)(C))."""
+    if "hipaa" not in spec.governance.regime:
+        return ""
+    if kind == "age" and type_ in {"number", "integer"}:
+        return "capped"
+    return "year" if kind == "date" and type_ in {"date", "datetime"} else ""
+
+
 def retention_s(spec: Spec) -> float:
     """Return how long captured requests are kept, in seconds: the shorter of the two keys."""
     return min(seconds(spec.capture.retention), seconds(spec.governance.retention))
@@ -62,9 +82,10 @@ def handled(spec: Spec, schema: Schema) -> Rule:
         text = f"{', '.join(map(repr, found))} hold personal data, are features, and nobody wrote down why"
         return Rule(kept=False, text=f"{text}: give columns.<name>.why, or take the role 'feature' away")
     used = [column.name for column in personal_features(schema) if column.role == "feature"]
-    aside = [column.name for column in schema.columns if column.pii and column.name not in used]
+    aside = [column.name for column in schema.columns if column.pii and not column.reduced and column.name not in used]
     parts = [f"personal data that is no feature: {', '.join(map(repr, aside))}"] if aside else []
     parts += [f"features by a person's written decision: {', '.join(map(repr, used))}"] if used else []
+    parts += [reduced] if (reduced := _reduced(schema)) else []
     return Rule(kept=True, text="; ".join(parts) or "no personal data was recognised")
 
 
@@ -74,8 +95,9 @@ def rules(regime: Regime, spec: Spec, schema: Schema) -> tuple[Rule, ...]:
 
 
 def personal_features(schema: Schema) -> tuple[Column, ...]:
-    """Return the columns of personal data that the model uses all the same."""
-    return tuple(column for column in schema.columns if column.pii and column.role in {"feature", "time"})
+    """Return the columns of personal data that the model uses all the same, and not just what identifies nobody."""
+    found = (column for column in schema.columns if column.role in {"feature", "time"})
+    return tuple(column for column in found if column.pii and not column.reduced)
 
 
 def unexplained(schema: Schema, spec: Spec) -> tuple[str, ...]:
@@ -88,8 +110,18 @@ def _no_identifier(_spec: Spec, schema: Schema) -> Rule:
     found = [f"{column.name!r} ({column.pii})" for column in personal_features(schema) if column.role == "feature"]
     if found:
         return Rule(kept=False, text=f"identifiers are features: {', '.join(found)}")
-    set_aside = sum(1 for column in schema.columns if column.pii)
-    return Rule(kept=True, text=f"none of the 18 identifiers is a feature ({set_aside} columns of them are set aside)")
+    set_aside = sum(1 for column in schema.columns if column.pii and not column.reduced)
+    text = f"none of the 18 identifiers is a feature ({set_aside} columns of them are set aside)"
+    return Rule(kept=True, text="; ".join(filter(None, (text, _reduced(schema)))))
+
+
+def _reduced(schema: Schema) -> str:
+    """Return which columns are features as far as they identify nobody; nothing if there are none."""
+    years = [repr(column.name) for column in schema.columns if column.reduced == "year"]
+    ages = [repr(column.name) for column in schema.columns if column.reduced == "capped"]
+    parts = [f"of {', '.join(years)} the year is a feature"] if years else []
+    parts += [f"{', '.join(ages)} is a feature in which all over {OLDEST} are one value"] if ages else []
+    return ", ".join(parts)
 
 
 def _no_direct_identifier(spec: Spec, schema: Schema) -> Rule:
@@ -113,10 +145,14 @@ def _kept_no_longer(spec: Spec, _schema: Schema) -> Rule:
     return Rule(kept=True, text=f"captured requests are kept for {asked} at most")
 
 
-def _masked(spec: Spec, _schema: Schema) -> Rule:
+def _masked(spec: Spec, schema: Schema) -> Rule:
     if "none" in {spec.governance.mask, spec.capture.mask}:
         return Rule(kept=False, text="masking is switched off (governance.mask, capture.mask): set both to 'auto'")
-    return Rule(kept=True, text="personal data is masked wherever rows are stored")
+    text = "personal data is masked wherever rows are stored, the snapshot included"
+    ordered = [column.name for column in schema.columns if column.role == "time" and column.pii]
+    if ordered and stores_masked(spec) and not orders_alone(schema, spec):  # 45 CFR 164.514(e)
+        text += f"; for split.gap it has the dates of {ordered[0]!r}, with which it is a limited data set"
+    return Rule(kept=True, text=text)
 
 
 def _an_entity_can_be_erased(_spec: Spec, schema: Schema) -> Rule:
@@ -127,14 +163,10 @@ def _an_entity_can_be_erased(_spec: Spec, schema: Schema) -> Rule:
     return Rule(kept=True, text="no column names whom a row is about, so captured rows cannot be told apart by person")
 
 
-def _no_cards(spec: Spec, schema: Schema) -> Rule:
-    cards = [column.name for column in schema.columns if column.pii in _CARDS]
+def _no_cards(_spec: Spec, schema: Schema) -> Rule:
     used = [column.name for column in schema.columns if column.pii in _CARDS and column.role == "feature"]
     if used:
         return Rule(kept=False, text=f"card numbers are features: {', '.join(used)}")
-    if cards and spec.data.snapshot == "copy":
-        text = f"the snapshot would keep card numbers ({', '.join(cards)}): set data.snapshot = 'digest', or leave them"
-        return Rule(kept=False, text=f"{text} out at the source")
     return Rule(kept=True, text="no card number is a feature, and none is stored")
 
 

@@ -87,6 +87,7 @@ def _tell(workspace: Workspace, state: State, gathered: Gathered, verdict: Verdi
         "standing": verdict.standing,
         "cause": verdict.cause,
         "alerts": [_told(alert) for alert in verdict.alerts],
+        "quality": _newest(gathered),
     }
     state.put(LAST_VERDICT, msgspec.json.encode(last))
     webhook = workspace.spec.monitoring.notify
@@ -100,6 +101,16 @@ def _tell(workspace: Workspace, state: State, gathered: Gathered, verdict: Verdi
         return {"sent": False, "why": why}
     notify.remember(state, verdict.alerts)
     return {"sent": True, "firing": len(news.firing), "over": len(news.over)}
+
+
+def _newest(gathered: Gathered) -> dict[str, object]:
+    """Return the newest quality by what it is known from, as servers tell it to Prometheus."""
+    outcomes, known = gathered.facts.outcomes, dict[str, float]()
+    if gathered.facts.holdout is not None:
+        known["holdout"] = gathered.facts.holdout
+    known |= {"outcomes": outcomes.windows[-1].value} if outcomes.windows else {}
+    known |= {"estimate": outcomes.estimates[-1].value} if outcomes.estimates else {}
+    return {"metric": outcomes.metric, "known": known}
 
 
 def result_of(gathered: Gathered, verdict: Verdict) -> dict[str, object]:

@@ -1,17 +1,21 @@
-"""Drift as a server's metrics, computed from the windows of all workers.
+"""Drift and quality as a server's metrics.
 
-Owns what is said and its bounded labels: at most 50 features, the most important ones. It is about the running
-window once that has rows enough, and about the one before it until then. Leaves the metrics' own table to the
-server, and alerting to the rules in deploy/prometheus and to `mlsystem monitor`.
+Owns what is said and its bounded labels: at most 50 features, the most important ones, and three kinds of quality.
+Drift is computed from the windows of all workers, about the running one once that has rows enough, and about the one
+before it until then. Quality is what `mlsystem monitor` found when it ran last: joining outcomes to captures is not
+for a process that answers. Leaves the metrics' own table to the server, and alerting to the rules in deploy/prometheus
+and to `mlsystem monitor`.
 """
 
 from __future__ import annotations
 
 import math
+from datetime import datetime
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
+from mlsystem.monitoring import LAST_VERDICT
 from mlsystem.monitoring.drift import Drift, drifts
 from mlsystem.monitoring.windows import read_windows
 from mlsystem.online import WATERMARK
@@ -60,6 +64,7 @@ class Gauges:
             readings = {key: value for drift in most for key, value in _readings(drift)}
             readings["mlsystem_monitoring_window_rows", ()] = seen.sketch.rows
             readings["mlsystem_monitoring_window_end_seconds", ()] = seen.end
+        readings |= _of_quality(state, version)
         if (watermark := watermark_of(state)) is not None:
             readings["mlsystem_data_age_seconds", ()] = max(0.0, now - watermark)
         for name, labels in self._told - readings.keys():
@@ -67,6 +72,42 @@ class Gauges:
         for (name, labels), value in readings.items():
             self._metrics.set(name, labels, value)
         self._told |= readings.keys()
+
+
+class _Quality(msgspec.Struct, frozen=True):
+    """The newest quality by what it is known from: `holdout`, `outcomes`, `estimate`."""
+
+    metric: str = ""
+    known: dict[str, float] = {}
+
+
+class _Alert(msgspec.Struct, frozen=True):
+    """What is read of something that alerts."""
+
+    kind: str
+
+
+class _Verdict(msgspec.Struct, frozen=True):
+    """What is read of the fact that `monitor` leaves."""
+
+    at: datetime
+    version: int
+    alerts: tuple[_Alert, ...] = ()
+    quality: _Quality = _Quality()
+
+
+def _of_quality(state: State, version: int) -> dict[tuple[str, tuple[str, ...]], float]:
+    """Return the quality of a version as `monitor` found it; nothing if it looked at another one last, or never."""
+    stored = state.get(LAST_VERDICT)
+    verdict = None if stored is None else msgspec.json.decode(stored, type=_Verdict)
+    if verdict is None or verdict.version != version:
+        return {}
+    found = {("mlsystem_quality", (verdict.quality.metric, k)): value for k, value in verdict.quality.known.items()}
+    return {
+        **found,
+        ("mlsystem_quality_alerting", ()): float(any(alert.kind == "quality" for alert in verdict.alerts)),
+        ("mlsystem_monitor_seconds", ()): verdict.at.timestamp(),
+    }
 
 
 class _Watermark(msgspec.Struct, frozen=True):

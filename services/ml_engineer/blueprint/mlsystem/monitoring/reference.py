@@ -103,19 +103,19 @@ def columns_of(boundary: Boundary, schema: Schema) -> dict[str, str]:
 
 def _times(dataset: Dataset, season: str) -> Floats | None:
     """Return the times of all rows, None if the rows have no dates."""
-    dated = any(column.role == "time" and column.type in {"date", "datetime"} for column in dataset.schema.columns)
-    if season and not (dated and dataset.time is not None):
-        raise DataError("no_dates", "monitoring.season needs dates: name a column of dates in data.time, or remove it")
-    return dataset.time if dated else None
+    if season and dataset.dates is None:
+        text = "monitoring.season needs dates: name a column of dates in data.time, or remove it"
+        raise DataError("no_dates", text + (" (of dates of people no more than the order is kept)" * dataset.ordinal))
+    return dataset.dates
 
 
 def _scored(dataset: Dataset, model: bytes, rows: Ints, season: str) -> Scored:
     picked = Rows(dataset.encoded.numbers[rows], dataset.encoded.strings[rows])
     output = "value" if dataset.schema.task.kind == "regression" else "probabilities"
     phase = np.zeros(len(rows), np.int64)
-    if season and dataset.time is not None:
-        known = np.nan_to_num(dataset.time[rows], nan=0.0)
-        phase = np.where(np.isnan(dataset.time[rows]), -1, phases(known, season))
+    if season and dataset.dates is not None:
+        known = np.nan_to_num(dataset.dates[rows], nan=0.0)
+        phase = np.where(np.isnan(dataset.dates[rows]), -1, phases(known, season))
     return Scored(picked, Session(model).run(picked, output)[0], phase)
 
 

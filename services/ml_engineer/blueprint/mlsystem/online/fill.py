@@ -62,6 +62,11 @@ class Filler:
         self._ttl_s = ttl_s
         self._clock = clock
 
+    @property
+    def filled(self) -> bool:
+        """Whether there are online rows at all; StateError if the state cannot be read."""
+        return self._state.get(WATERMARK) is not None
+
     def fill(self, rows: Sequence[Row], needs: Needs) -> Filled:
         """Return the rows, partial ones completed; StateError if the state cannot be read.
 
@@ -72,7 +77,7 @@ class Filler:
             return Filled(rows)
         entities = list(dict.fromkeys(partial.values()))
         found = dict(zip(entities, self._state.rows(TABLE, entities), strict=True))
-        if not any(found.values()) and self._state.get(WATERMARK) is None:
+        if not any(found.values()) and not self.filled:
             return Filled(rows)
         unknown = [
             Problem(index, needs.entity, UNKNOWN, entity[:60]) for index, entity in partial.items() if not found[entity]

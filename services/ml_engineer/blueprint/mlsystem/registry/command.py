@@ -15,6 +15,7 @@ from mlsystem.output import timestamp
 from mlsystem.registry.care import repair, verify
 from mlsystem.registry.ledger import Entry, Event, Note, Reign, reign_at
 from mlsystem.registry.registry import Registry
+from mlsystem.registry.rules import told_unfit
 from mlsystem.registry.who import whoami
 
 if TYPE_CHECKING:
@@ -29,8 +30,17 @@ def registry_of(workspace: Workspace) -> Registry:
 
 
 def promote(workspace: Workspace, options: argparse.Namespace) -> dict[str, object]:
-    """`promote [VERSION] [--by WHO] [--why TEXT]`: make a version the active one."""
-    return registry_of(workspace).promote(options.version, _note(options)).as_result()
+    """`promote [VERSION] [--by WHO] [--why TEXT]`: make a version the active one.
+
+    Without a number it is the newest that may be served; newer ones are told, each with the gates that it failed.
+    """
+    registry = registry_of(workspace)
+    moved = registry.promote(options.version, _note(options))
+    if options.version is not None:
+        return moved.as_result()
+    ledger = registry.ledger()
+    newer = [told_unfit(ledger.versions[number]) for number in ledger.kept if number > moved.version]
+    return {**moved.as_result(), **({"passed_over": newer} if newer else {})}
 
 
 def rollback(workspace: Workspace, options: argparse.Namespace) -> dict[str, object]:

@@ -5,8 +5,13 @@ Owns the refusals of a promotion and of a rollback, each with what to do instead
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
 from mlsystem.errors import GateFailed, RegistryError
 from mlsystem.registry.ledger import Entry, Ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def same_active(seen: int | None, ledger: Ledger) -> None:
@@ -29,8 +34,14 @@ def servable(ledger: Ledger, version: int | None) -> Entry:
         version = found
     package = ledger.package_of(version)
     if not package.evidence.get("servable"):
-        raise GateFailed("not_servable", f"version {version} failed gates that serving needs; see its metrics.json")
+        raise GateFailed("not_servable", told_unfit(package))
     return package
+
+
+def told_unfit(package: Entry) -> str:
+    """Return in words why a version may not be served."""
+    failed = cast("Sequence[str]", package.evidence.get("failed_gates") or ())
+    return f"version {package.version} failed gates that serving needs: {', '.join(failed) or 'see its metrics.json'}"
 
 
 def promotion_evidence(package: Entry, active: int | None) -> dict[str, object]:

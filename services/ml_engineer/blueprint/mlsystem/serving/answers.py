@@ -30,6 +30,14 @@ class ModelName(msgspec.Struct, frozen=True):
     version: int
 
 
+class Reason(msgspec.Struct, frozen=True):
+    """What one column did: `effect` was added to the score by `value` standing there."""
+
+    column: str
+    value: Any
+    effect: float
+
+
 class Prediction(msgspec.Struct, omit_defaults=True, gc=False):
     """The answer for one row. `version` stands here because one request may reach two versions."""
 
@@ -37,6 +45,8 @@ class Prediction(msgspec.Struct, omit_defaults=True, gc=False):
     version: int
     prediction: str | float
     probabilities: dict[str, float] | None = None
+    reasons: list[Reason] | None = None
+    """The columns that moved the score most, the strongest first, if they were asked for."""
 
 
 class Warned(msgspec.Struct, frozen=True):
@@ -101,7 +111,7 @@ class Refusal(Exception):  # noqa: N818 - the request is refused, the server is 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Headers beside the body: when it is worth to come again, what would let the caller in."""
-        later = [(b"retry-after", b"1")] if self.status == 503 else []
+        later = [(b"retry-after", b"1")] if self.status in {429, 503} else []
         return [*later, (b"www-authenticate", self.challenge.encode())] if self.challenge else later
 
     def body(self) -> bytes:

@@ -22,7 +22,7 @@ from mlsystem.schema import Schema, Table
 from mlsystem.serving.batch import Line, RefusedRow, Write, predict_block
 from mlsystem.serving.model import Model
 from mlsystem.serving.package import Package
-from mlsystem.serving.streams import BLOCK_ROWS, Block, id_column
+from mlsystem.serving.streams import BLOCK_ROWS, Block, completed, id_column, is_partial
 
 try:
     import pyarrow  # noqa: ICN001 - `pa` is the same without its missing types
@@ -34,6 +34,7 @@ except ModuleNotFoundError:
 
 if TYPE_CHECKING:
     from mlsystem.boundary import Strings
+    from mlsystem.online.fill import Filler
 
 pa, pc, pq = (cast("Any", module) for module in (pyarrow, pyarrow.compute, pyarrow.parquet))  # it has no types
 RecordBatch = Any
@@ -71,29 +72,36 @@ def predict_batch(model: Model, batch: RecordBatch, first: int = 1) -> RecordBat
     return _answers(predict_block(model, block_of(model, batch, first)), model.schema)
 
 
-def block_of(model: Model, batch: RecordBatch, first: int) -> Block:
+def block_of(model: Model, batch: RecordBatch, first: int, filler: Filler | None = None) -> Block:
     """Return the encoded rows of a record batch; `first` is the number of its first row."""
     names = batch.schema.names
+    partial = is_partial(names, model, filler)
     missing = [name for name in model.boundary.required if name not in names]
-    if missing:
+    if missing and not partial:
         message = f"columns that the model needs are missing: {', '.join(missing)}"
         raise DataError("missing_columns", message, details=[{"column": name} for name in missing])
-    columns = {name: _texts(batch.column(name), name) for name in model.boundary.required}
+    wanted = {*model.boundary.required, model.needs.entity} if partial else model.boundary.required
+    columns = {name: _texts(batch.column(name), name) for name in names if name in wanted}
     key = id_column(model.schema, names)
     ids = _texts(batch.column(key), key).tolist() if key else [""] * batch.num_rows
     ids = [name or str(number) for number, name in enumerate(ids, start=first)]
-    return Block(ids, {}, model.boundary.table(Table(columns, batch.num_rows)))
+    if not partial:
+        return Block(ids, {}, model.boundary.table(Table(columns, batch.num_rows)))
+    rows = [
+        dict(zip(columns, (text or None for text in row), strict=True)) for row in zip(*columns.values(), strict=True)
+    ]
+    return Block(ids, {}, completed(model, rows, filler))
 
 
-def parquet_blocks(source: Path, model: Model) -> Iterator[Block]:
-    """Yield the rows of a Parquet file; only the columns that are needed are read."""
+def parquet_blocks(source: Path, model: Model, filler: Filler | None = None) -> Iterator[Block]:
+    """Yield the rows of a Parquet file, partial ones completed by `filler`; only needed columns are read."""
     try:
         with pq.ParquetFile(source) as file:
-            wanted = {*model.boundary.required, id_column(model.schema, file.schema_arrow.names)}
+            wanted = {*model.boundary.required, model.needs.entity, id_column(model.schema, file.schema_arrow.names)}
             names = [name for name in file.schema_arrow.names if name in wanted]
             first = 1
             for batch in file.iter_batches(batch_size=BLOCK_ROWS, columns=names):
-                yield block_of(model, batch, first)
+                yield block_of(model, batch, first, filler)
                 first += batch.num_rows
     except pa.ArrowInvalid as error:
         message = f"{source.name} is not a readable Parquet file: {str(error).splitlines()[0]}; write it again"

@@ -1,38 +1,29 @@
-"""Predictions for rows without end: CSV, JSON lines or Parquet in and out, block by block, so that size is no matter.
+"""Predictions for rows without end, block by block, so that size is no matter.
 
-Owns the lines of an answer and how they are written, for files and for /batch alike. A row that cannot be predicted
-gets its reason instead of a prediction; nothing is dropped and the order stays. The output of a file appears when it
-is complete. Leaves reading to `streams`, Parquet to `arrow` and HTTP to the route.
+Owns the lines of an answer and how they are written as text, for files and for /batch alike. A row that cannot be
+predicted gets its reason instead of a prediction; nothing is dropped and the order stays. Leaves reading to `streams`,
+files to `files`, Parquet to `arrow` and HTTP to the route.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from collections.abc import Callable, Container, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from mlsystem.boundary import Encoded, Problem, Warning_
-from mlsystem.errors import DataError
+from mlsystem.boundary import Encoded, Problem
 from mlsystem.schema import Schema
 from mlsystem.serving.answers import Prediction
 from mlsystem.serving.model import unanswerable
-from mlsystem.serving.streams import LONGEST_LINE, Block, csv_blocks, json_blocks
+from mlsystem.serving.streams import Block
 
 if TYPE_CHECKING:
     from mlsystem.serving.model import Model
 
-Format = Literal["csv", "jsonl", "parquet"]
-
-_ENDINGS: Final[dict[str, Format]] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
-_FILE_BYTES: Final = 1024 * 1024
-"""Bytes of a file that are read at once."""
+TextFormat = Literal["csv", "jsonl"]
 
 
 class RefusedRow(msgspec.Struct, frozen=True):
@@ -44,66 +35,21 @@ class RefusedRow(msgspec.Struct, frozen=True):
 
 Line = Prediction | RefusedRow
 Write = Callable[[Sequence[Line]], None]
+Seen = Callable[["Model", Encoded, Sequence[Sequence[float]]], None]
+"""What is given the rows that were answered, with their scores."""
 
 
-@dataclass(slots=True)
-class Count:
-    """What became of the rows."""
-
-    rows: int = 0
-    refused: int = 0
-    first_refusal: str = ""
-    warnings: dict[str, int] = field(default_factory=dict[str, int])
-
-    def add(self, lines: Sequence[Line], warnings: Iterable[Warning_]) -> None:
-        """Count one block."""
-        refused = [line for line in lines if isinstance(line, RefusedRow)]
-        if refused and not self.refused:
-            self.first_refusal = f"row {refused[0].id}: {refused[0].error}"
-        self.rows += len(lines)
-        self.refused += len(refused)
-        for warning in warnings:
-            self.warnings[warning.kind] = self.warnings.get(warning.kind, 0) + warning.count
-
-
-def predict_file(model: Model, source: Path, target: Path, tell: Callable[[int], None]) -> Count:
-    """Predict every row of `source` into `target`; `tell` is given the rows done. The endings say the formats.
-
-    Raises: DataError if the file cannot be read as the contract says; `target` is then left as it was.
-    """
-    count = Count()
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        with _writer(partial, format_of(target), model.schema) as write:
-            for block in _blocks(source, model):
-                lines = predict_block(model, block)
-                write(lines)
-                count.add(lines, block.encoded.warnings)
-                tell(count.rows)
-        if not count.rows:
-            raise DataError("no_rows", f"{source} has no rows; there is nothing to predict")
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
-    return count
-
-
-def format_of(path: Path) -> Format:
-    """Return the format that the ending of a file says; anything unknown is CSV."""
-    return _ENDINGS.get(path.suffix.lower(), "csv")
-
-
-def predict_block(model: Model, block: Block) -> list[Line]:
+def predict_block(model: Model, block: Block, seen: Seen | None = None) -> list[Line]:
     """Return a line for every row of a block: what the model answers, or why there is no answer."""
     good = [name for place, name in enumerate(block.ids) if place not in block.bad]
-    answers = iter(_predict(model, block.encoded, good) if good else ())
+    answers = iter(_predict(model, block.encoded, good, seen) if good else ())
     return [
         RefusedRow(name, block.bad[place]) if place in block.bad else next(answers)
         for place, name in enumerate(block.ids)
     ]
 
 
-def head(schema: Schema, form: Format) -> str:
+def head(schema: Schema, form: TextFormat) -> str:
     """Return what stands before the lines: the header of a CSV, nothing before JSON lines."""
     return _csv_text([columns(schema)]) if form == "csv" else ""
 
@@ -113,7 +59,7 @@ def columns(schema: Schema) -> list[str]:
     return ["id", "version", "prediction", *(f"probability_{label}" for label in schema.task.labels), "error"]
 
 
-def text(lines: Sequence[Line], schema: Schema, form: Format) -> str:
+def text(lines: Sequence[Line], schema: Schema, form: TextFormat) -> str:
     """Return lines as they are written."""
     if form == "jsonl":
         return "".join(msgspec.json.encode(line).decode() + "\n" for line in lines)
@@ -126,46 +72,29 @@ def text(lines: Sequence[Line], schema: Schema, form: Format) -> str:
     )
 
 
-def _predict(model: Model, encoded: Encoded, ids: Sequence[str]) -> list[Line]:
+def _predict(model: Model, encoded: Encoded, ids: Sequence[str], seen: Seen | None) -> list[Line]:
     scores = model.score(encoded)
     problems = [*encoded.problems, *unanswerable(scores)]
     reasons = {problem.row: _reason(problem) for problem in reversed(problems)}  # the first of a row stays
+    if seen is not None:
+        seen(model, *_answered(encoded, scores, reasons))
     answers = model.predictions(scores, ids)
     return [RefusedRow(line.id, reasons[row]) if row in reasons else line for row, line in enumerate(answers)]
+
+
+def _answered(
+    encoded: Encoded, scores: Sequence[Sequence[float]], refused: Container[int]
+) -> tuple[Encoded, Sequence[Sequence[float]]]:
+    """Return the rows that were answered, with their scores."""
+    kept = [row for row in range(len(scores)) if row not in refused]
+    if len(kept) == len(scores):
+        return encoded, scores
+    return Encoded(encoded.numbers[kept], encoded.strings[kept]), [scores[row] for row in kept]
 
 
 def _reason(problem: Problem) -> str:
     where = f"{problem.column}: " if problem.column else ""
     return f"{where}{problem.reason}" + (f" (got {problem.got!r})" if problem.got else "")
-
-
-def _blocks(source: Path, model: Model) -> Iterator[Block]:
-    form = format_of(source)
-    if form == "parquet":
-        from mlsystem.serving.arrow import parquet_blocks
-
-        yield from parquet_blocks(source, model)
-        return
-    read = json_blocks if form == "jsonl" else csv_blocks
-    with source.open("rb") as file:
-        yield from read(iter(lambda: file.read(_FILE_BYTES), b""), model, longest=LONGEST_LINE)
-
-
-@contextmanager
-def _writer(path: Path, form: Format, schema: Schema) -> Generator[Write]:
-    if form == "parquet":
-        from mlsystem.serving.arrow import parquet_writer
-
-        with parquet_writer(path, schema) as write:
-            yield write
-        return
-    with path.open("w", encoding="utf-8", newline="") as out:
-        out.write(head(schema, form))
-
-        def write_text(lines: Sequence[Line]) -> None:
-            out.write(text(lines, schema, form))
-
-        yield write_text
 
 
 def _csv_text(rows: Iterable[Sequence[Any]]) -> str:

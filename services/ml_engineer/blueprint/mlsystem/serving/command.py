@@ -5,6 +5,7 @@ Owns what the command line says, and to whom. What a command does not need it do
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -101,9 +102,17 @@ def openapi(workspace: Workspace, options: argparse.Namespace) -> dict[str, obje
 
 
 def predict(workspace: Workspace, options: argparse.Namespace) -> dict[str, object]:
-    """`predict --in F --out F [--version V]`: predict a file: .jsonl is JSON lines, .parquet Parquet, else CSV."""
-    from mlsystem.serving.batch import predict_file
+    """`predict --in F --out F [--version V] [--monitor]`: predict a file: .jsonl, .parquet, else CSV.
+
+    Partial rows are completed like those of a server. With `--monitor` the rows count as traffic of now: not by itself,
+    since a file may be old rows, or a trial.
+    """
+    from mlsystem.online.fill import Filler
+    from mlsystem.serving.files import Around, predict_file
     from mlsystem.serving.model import Model
+    from mlsystem.serving.tally import Tally
+    from mlsystem.spec import seconds
+    from mlsystem.state import state_of
 
     source, target = Path(options.input), Path(options.output)
     if not source.is_file():
@@ -111,8 +120,15 @@ def predict(workspace: Workspace, options: argparse.Namespace) -> dict[str, obje
     if not target.parent.is_dir():
         raise DataError("no_such_directory", f"there is no directory {target.parent} to write {target.name} into")
     model = Model(_package(workspace, options.version), name=workspace.spec.name)
-    reporter = workspace.reporter
-    count = predict_file(model, source, target, lambda rows: reporter.progress("predict", None, f"{rows} rows"))
+    with contextlib.closing(state_of(workspace)) as state:
+        tally = Tally(state, workspace.spec.monitoring) if options.monitor else None
+        around = Around(
+            tell=lambda rows: workspace.reporter.progress("predict", None, f"{rows} rows"),
+            filler=Filler(state, seconds(workspace.spec.monitoring.freshness)) if model.needs.entity else None,
+            seen=tally.add if tally else None,
+        )
+        count = predict_file(model, source, target, around)
+        counted = tally is not None and tally.save()
     return {
         "version": model.name.version,
         "out": str(target),
@@ -121,17 +137,20 @@ def predict(workspace: Workspace, options: argparse.Namespace) -> dict[str, obje
         "refused": count.refused,
         **({"first_refusal": count.first_refusal} if count.refused else {}),
         "warnings": count.warnings,
+        "counted": counted,
     }
 
 
 def _source(workspace: Workspace, options: argparse.Namespace) -> Source:
+    from mlsystem.serving.kept import FILE, Kept
     from mlsystem.serving.live import Active, Fixed
 
     if options.package is not None:
         return Fixed(Package.read(Path(options.package)))
     if options.version is not None:
         return Fixed(Package.stored(registry_of(workspace), options.version))
-    return Active(registry_of(workspace))
+    kept = Kept(workspace.root / FILE, lambda text: workspace.reporter.progress("serve", None, text))
+    return Active(registry_of(workspace), kept)
 
 
 def _package(workspace: Workspace, version: int | None) -> Package:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
@@ -30,6 +30,9 @@ it still sends never sees the answer."""
 
 _MAX_DIGITS = 400
 """Longest integer literal that is converted: the largest float has 309 digits, and conversion is quadratic."""
+
+REASONS: Final = b'"reasons"'
+"""What the body of a request has in it that asks for reasons."""
 
 _decoder = msgspec.json.Decoder()
 
@@ -78,6 +81,19 @@ def parse_rows(body: bytes, limits: Limits) -> Rows:
             problem = Problem(index, "", "a row must be an object of column and value", repr(row)[:60])
             raise unprocessable("invalid_rows", f"row {index}: {problem.reason}", [problem])
     return cast("Rows", rows)
+
+
+def reasons_wanted(body: bytes) -> int:
+    """Return how many reasons each prediction is to have, 0 for none; Refusal 400, 422 for what is no such number."""
+    content = decode(body)
+    wanted = cast("dict[str, object]", content).get("reasons") if isinstance(content, dict) else None
+    if wanted is None:
+        return 0
+    if isinstance(wanted, float) and wanted.is_integer():  # 3.0 is 3, as JSON Schema has it
+        wanted = int(wanted)
+    if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1:
+        raise unprocessable("invalid_shape", "`reasons` is how many of them a prediction has: a whole number from 1 on")
+    return wanted
 
 
 def require_plain_json(headers: Sequence[tuple[bytes, bytes]]) -> None:

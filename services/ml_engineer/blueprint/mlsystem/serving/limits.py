@@ -1,7 +1,9 @@
 """What one server takes on: sizes, time, and requests at once.
 
 Owns the limits of `[serving]` as numbers and the count of requests in flight. Every refusal names the key that
-it comes from. Leaves reading the request to `intake`.
+it comes from: 413 and 408 for what one request is, 429 where callers have too many of a costly kind under way and
+others are answered, 503 where the server is full or late and nobody is. Only the last counts against availability.
+How often a caller may come is for a gateway to say. Leaves reading the request to `intake`.
 """
 
 from __future__ import annotations

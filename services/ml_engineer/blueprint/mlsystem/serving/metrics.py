@@ -67,6 +67,7 @@ METRICS: Final[dict[str, Series]] = {
     "mlsystem_model_refused": Series(
         "gauge", "1 while a version that should answer cannot be loaded", ("version",), "max", stays=False
     ),
+    "mlsystem_registry_up": Series("gauge", "Whether the registry could be asked the last time", combine="min"),
     "mlsystem_captures": Series("counter", "Predictions kept for monitoring and retraining"),
     "mlsystem_captures_dropped": Series("counter", "Predictions that could not be kept", ("reason",)),
     "mlsystem_state_up": Series("gauge", "Whether what is to be kept could be written the last time", combine="min"),
@@ -84,6 +85,15 @@ METRICS: Final[dict[str, Series]] = {
     ),
     "mlsystem_monitoring_window_rows": Series("gauge", "Rows of the window that the drift is about", (), "max"),
     "mlsystem_monitoring_window_end_seconds": Series("gauge", "When that window ends, in Unix time", (), "max"),
+    "mlsystem_quality": Series(
+        "gauge",
+        "The deciding metric as `monitor` found it last: of holdout, of outcomes that came, or estimated without",
+        ("metric", "of"),
+        "max",
+        stays=False,
+    ),
+    "mlsystem_quality_alerting": Series("gauge", "1 if quality had fallen then by as much as alerts", (), "max"),
+    "mlsystem_monitor_seconds": Series("gauge", "When `monitor` looked last at the live version, Unix time", (), "max"),
     "mlsystem_workers": Series("gauge", "Server processes that answer on this port"),
 }
 """Every metric but the process's own, by name; counters get `_total` behind it."""
@@ -112,6 +122,7 @@ class Metrics:
         """The numbers themselves: whoever counts often keeps a slot and adds to it."""
         self.set("mlsystem_workers", (), 1)
         self.set("mlsystem_state_up", (), 1)
+        self.set("mlsystem_registry_up", (), 1)
         self.values[self._board.block(_PID, ())] = os.getpid()
         self.registry = CollectorRegistry()
         self.registry.register(_Collected(self))

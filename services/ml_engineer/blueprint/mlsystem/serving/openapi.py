@@ -79,7 +79,7 @@ def _components(model: Model, limits: Limits) -> dict[str, Any]:
     return {
         **shapes,
         "Row": _row(model, strict=limits.strict),
-        "Request": _object({"rows": {**rows, "maxItems": limits.max_rows}}),
+        "Request": _request({**rows, "maxItems": limits.max_rows}),
         "ExplainRequest": _object({"rows": {**rows, "maxItems": min(MAX_ROWS, limits.max_rows)}}),
         "OutcomesRequest": _object({"outcomes": _outcomes(model.schema, limits)}),
         "Refusal": _object({"error": ref("Error")}),
@@ -104,6 +104,17 @@ _ANSWERS: Final = (
     ServerMetadata,
 )
 """What comes and goes as JSON and has a struct; the schemas are made from these."""
+
+
+def _request(rows: dict[str, Any]) -> dict[str, Any]:
+    """Return what a request for predictions is."""
+    whole = _object({"rows": rows})
+    about = (
+        "How many reasons each prediction is to have: the columns that moved its score most, as /explain tells them,"
+        f" the strongest first. At most {MAX_ROWS} rows then."
+    )
+    reasons = {"type": ["integer", "null"], "minimum": 1, "description": about}
+    return {**whole, "properties": {**whole["properties"], "reasons": reasons}}
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:

@@ -38,6 +38,7 @@ _REFUSALS: Final = {
     "413": "The body or the number of rows is over the limit; `limit` names it.",
     "415": "The content type is not one that the path takes.",
     "422": "Values cannot be taken; `details` names row, column and reason of each.",
+    "429": "Callers have more of these under way than are taken at once; `limit` names it, Retry-After when to come.",
     "500": "The server failed; its log says why.",
     "503": "Overloaded, timed out or not ready; `limit` names the limit, Retry-After says when to come again.",
 }
@@ -107,7 +108,7 @@ def _batch(model: Model) -> Operation:
         "requestBody": _body(content),
         "responses": {
             "200": {"description": told, "content": {"text/csv": text, "application/jsonl": text}},
-            **_refusals(("408", "415", "422", "500", "503")),
+            **_refusals(("408", "415", "422", "429", "500", "503")),
         },
     }
 
@@ -134,7 +135,7 @@ def _outcomes(model: Model) -> Operation:
         "summary": "Tell what really happened",
         "description": "One bad outcome refuses all of a request; telling one twice does no harm.",
         "requestBody": _body({"application/json": content}),
-        "responses": {"202": _told("What became of them.", "Recorded"), **_refusals(_OF_BODIES)},
+        "responses": {"202": _told("What became of them.", "Recorded"), **_refusals((*_OF_BODIES, "429"))},
     }
 
 

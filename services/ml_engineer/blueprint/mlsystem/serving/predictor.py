@@ -57,13 +57,13 @@ class Predictor:
         self._metrics = metrics
         self._threads = threads
         self._recorder = recorder
-        self._filler = filler
+        self.filler = filler
 
     def fits_loop(self, model: Model, rows: Rows) -> bool:
         """Tell whether rows can be answered on the event loop: they are few, the model is fast, none is looked up."""
         if len(rows) > LOOP_ROWS or len(rows) * model.row_s > LOOP_S:
             return False
-        return self._filler is None or not model.needs.entity or not any(map(model.needs.partial, rows))
+        return self.filler is None or not model.needs.entity or not any(map(model.needs.partial, rows))
 
     def at_once(self, model: Model, rows: Rows, started: float) -> Predictions:
         """Answer a few rows here and now; Refusal 422. `started` is time.perf_counter() at the request's begin."""
@@ -93,12 +93,12 @@ class Predictor:
 
         Raises: Refusal 422 for an unknown entity, 503 if nothing can be looked up. Blocks.
         """
-        if self._filler is None:
+        if self.filler is None:
             return rows, ()
         try:
-            filled = self._filler.fill(rows, model.needs)
+            filled = self.filler.fill(rows, model.needs)
         except StateError as error:
-            raise Refusal(503, "no_online_rows", f"rows cannot be completed now: {error.message}") from error
+            raise no_online_rows(error) from error
         if filled.problems:
             raise refused_values(filled.problems)
         return filled.rows, filled.warnings
@@ -129,3 +129,8 @@ class Predictor:
         loop = asyncio.get_running_loop()
         self._in_flight.keep()
         job.add_done_callback(lambda _: loop.call_soon_threadsafe(self._in_flight.leave))
+
+
+def no_online_rows(error: StateError) -> Refusal:
+    """Return the 503 of rows that cannot be completed since the state is away."""
+    return Refusal(503, "no_online_rows", f"rows cannot be completed now: {error.message}")

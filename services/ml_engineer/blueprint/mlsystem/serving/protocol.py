@@ -2,7 +2,7 @@
 
 Owns requests whose whole body is there when their head is, which is how small requests arrive: nothing is waited for,
 so neither a time limit nor a place in a queue is needed, and the answer is written before the parser returns. Anything
-else (a body still to come, many rows, Expect, Upgrade, an old HTTP, a client that does not read) goes
+else (a body still to come, many rows, reasons, Expect, Upgrade, an old HTTP, a client that does not read) goes
 the long way through ASGI, with the bytes that have been read. Also owns which idle connections are closed.
 """
 
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from mlsystem.serving.answers import Error, Refusal, encode
-from mlsystem.serving.intake import parse_rows, require_plain_json
+from mlsystem.serving.intake import REASONS, parse_rows, require_plain_json
 from mlsystem.serving.predictor import LOOP_BYTES
 from mlsystem.serving.routes.predict import PATH, refuse
 
@@ -86,7 +86,7 @@ class Protocol(HttpToolsProtocol):
             super().on_message_complete()
             return
         body = self._held[0] if len(self._held) == 1 else b"".join(self._held)
-        if len(body) > LOOP_BYTES or not self._answered(body):
+        if len(body) > LOOP_BYTES or REASONS in body or not self._answered(body):
             self._take_long_way()
             super().on_message_complete()
         self._held = None

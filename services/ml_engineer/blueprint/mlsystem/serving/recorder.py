@@ -7,6 +7,7 @@ came since the last turn. Leaves storing to `state`, counting to `monitoring.ske
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import os
@@ -61,6 +62,8 @@ it a processor: a thread that worked on would hold up each of the requests that 
 _WAKE_ROWS: Final = 1_000
 """Rows that do not wait for the turn's time: they would be memory."""
 
+_CATCH_UP_S: Final = 5.0
+_LOOK_S: Final = 0.02
 _HOUR_S: Final = 3600.0
 _GAUGES_S: Final = 10.0
 """Seconds between two looks at the drift of what all workers saw."""
@@ -88,6 +91,7 @@ class Recorder:
         self._views: dict[int, View] = {}
         self._sketches: dict[tuple[float, int], Sketch] = {}
         self._changed: set[tuple[float, int]] = set()
+        self._turns = 0  # that have ended
         self._claim_at = self._expire_at = self._gauge_at = 0.0
         self._wake, self._ended = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
@@ -134,6 +138,13 @@ class Recorder:
         """Count a request that got no prediction: below 500 it was wrong, else it failed."""
         self._refusals[status >= 500] += 1
 
+    async def caught_up(self) -> None:
+        """Wait until a turn has ended that began after now, for _CATCH_UP_S at most; it comes at once."""
+        wanted, end = self._turns + 2, time.monotonic() + _CATCH_UP_S  # one may be under way
+        while self._turns < wanted and time.monotonic() < end:
+            self._wake.set()
+            await asyncio.sleep(_LOOK_S)
+
     def close(self) -> None:
         """Write what is left and end the thread."""
         self._ended.set()
@@ -146,6 +157,7 @@ class Recorder:
             self._wake.wait(TURN_S)
             self._wake.clear()
             self._turn()
+            self._turns += 1
         self._turn()
         with contextlib.suppress(StateError):  # a lease that is not given back ends by itself
             self._state.release(replica_name())

@@ -82,7 +82,7 @@ def assemble(
     limits = Limits.of(spec.serving)
     in_flight = InFlight(limits, metrics.values, metrics.slot("http_requests_in_progress"))
     live = Live(source, name=spec.name, metrics=metrics, reporter=reporter)
-    live.refresh()
+    live.begin()
     recorder = Recorder(state, spec, live, metrics, reporter) if state is not None else None
     threads = ThreadPoolExecutor(_THREADS, "predict")
     filler = Filler(state, seconds(spec.monitoring.freshness)) if state is not None else None

@@ -12,8 +12,8 @@ import codecs
 import csv
 import io
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
@@ -24,6 +24,7 @@ from mlsystem.errors import DataError
 from mlsystem.schema import Reader, Schema, Table
 
 if TYPE_CHECKING:
+    from mlsystem.online.fill import Filler
     from mlsystem.serving.model import Model
 
 BLOCK_ROWS = 5000
@@ -90,36 +91,65 @@ class Lines:
         self._ready.extend(lines)
 
 
-def csv_blocks(source: Iterable[bytes], model: Model, *, longest: int, encoding: str = "") -> Iterator[Block]:
+def csv_blocks(
+    source: Iterable[bytes], model: Model, *, longest: int, encoding: str = "", filler: Filler | None = None
+) -> Iterator[Block]:
     """Yield the rows of a CSV in the dialect of the contract; another encoding may be named.
 
-    Raises: DataError if it is empty, or lacks columns that the model needs or has them twice.
+    Columns that it lacks are filled by `filler`, if the rows name whom they are about.
+
+    Raises: DataError if it is empty, or lacks columns that nobody fills, or has them twice; StateError.
     """
     csv.field_size_limit(LONGEST_LINE)  # its own limit of 128 KiB refuses long texts; one value for all threads
     reader = model.schema.reader
     lines = Lines(source, _without_mark(encoding or reader.encoding), longest)
     rows = csv.reader(lines, **_dialect(reader))
     names = _header(rows, model.schema)
-    _require(names, model.boundary.required)
+    partial = is_partial(names, model, filler)
+    _require(names, () if partial else model.boundary.required)
     key = id_column(model.schema, names)
     numbers = _Numbers()
     for block in _blocks(_whole(rows, len(names)), lines):
         good = [row for row in block if isinstance(row, list)]
         ids = [row[names.index(key)] if key and isinstance(row, list) else "" for row in block]
-        columns = {name: _texts([row[place] for row in good]) for place, name in enumerate(names)}
-        encoded = model.boundary.table(Table(columns, len(good)))
+        if partial:
+            encoded = completed(
+                model, [{n: text or None for n, text in zip(names, r, strict=True)} for r in good], filler
+            )
+        else:
+            columns = {name: _texts([row[place] for row in good]) for place, name in enumerate(names)}
+            encoded = model.boundary.table(Table(columns, len(good)))
         yield Block(numbers.fill(ids), _bad(block), encoded)
 
 
-def json_blocks(source: Iterable[bytes], model: Model, *, longest: int, strict: bool = False) -> Iterator[Block]:
-    """Yield the rows of JSON lines; blank lines are none."""
+def json_blocks(
+    source: Iterable[bytes], model: Model, *, longest: int, strict: bool = False, filler: Filler | None = None
+) -> Iterator[Block]:
+    """Yield the rows of JSON lines, partial ones completed by `filler`; blank lines are none. StateError."""
     lines = Lines(source, "utf-8-sig", longest)
     key = id_column(model.schema, [column.name for column in model.schema.columns])
     numbers = _Numbers()
     for block in _blocks((_object(line) for line in lines if line.strip()), lines):
         good = [row for row in block if not isinstance(row, Unreadable)]
         ids = [_id(row.get(key)) if key and not isinstance(row, Unreadable) else "" for row in block]
-        yield Block(numbers.fill(ids), _bad(block), model.boundary.rows(good, strict=strict))
+        yield Block(numbers.fill(ids), _bad(block), completed(model, good, filler, strict=strict))
+
+
+def is_partial(names: Sequence[str], model: Model, filler: Filler | None) -> bool:
+    """Tell whether rows with these columns lack some that can be filled in: whom they are about is there."""
+    lacking = not model.needs.required <= set(names)
+    return lacking and filler is not None and model.needs.entity in names and filler.filled
+
+
+def completed(
+    model: Model, rows: Sequence[Mapping[str, Any]], filler: Filler | None, *, strict: bool = False
+) -> Encoded:
+    """Return rows as tensors, partial ones completed; one whose entity is unknown has that for a problem."""
+    if filler is None:
+        return model.boundary.rows(rows, strict=strict)
+    filled = filler.fill(rows, model.needs)
+    found = model.boundary.rows(filled.rows, strict=strict)
+    return replace(found, problems=(*filled.problems, *found.problems), warnings=(*found.warnings, *filled.warnings))
 
 
 def id_column(schema: Schema, names: Sequence[str]) -> str | None:

@@ -3,8 +3,8 @@
 Owns the bridge between the event loop and a thread that reads, predicts and writes in constant memory: it takes the
 next bytes when it has written the answers to the last ones, so a caller that does not read is not read from, and one
 that goes away ends the work. What is wrong with a row stands in its line; what is wrong with the whole is an error
-answer before the first line, and after it a last line with the error, and an answer that is cut off. Batch rows are
-not captured: they have the caller's ids. Leaves rows to `batch`.
+answer before the first line, and after it a last line with the error, and an answer that is cut off. Rows are
+completed like those of /predict, and counted for monitoring, not captured: `tally` says why. Leaves rows to `batch`.
 """
 
 from __future__ import annotations
@@ -12,24 +12,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from starlette.routing import Route
 
-from mlsystem.errors import DataError
+from mlsystem.errors import DataError, StateError
 from mlsystem.serving import batch
 from mlsystem.serving.answers import Limit, Prediction, Predictions, Refusal, encode, send_json, warned
+from mlsystem.serving.batch import TextFormat
 from mlsystem.serving.intake import Disconnected
+from mlsystem.serving.predictor import no_online_rows
 from mlsystem.serving.streams import Block, csv_blocks, json_blocks
+from mlsystem.serving.tally import Tally
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
+    from mlsystem.online.fill import Filler
     from mlsystem.serving.limits import Limits
     from mlsystem.serving.model import Model
     from mlsystem.serving.service import Service
 
-TextFormat = Literal["csv", "jsonl"]
 
 PATH: Final = "/batch"
 STREAMS: Final = 2
@@ -53,6 +57,8 @@ class Batch:
         self._service = service
         self._threads = ThreadPoolExecutor(STREAMS, "batch")
         self._running = 0
+        state = service.state
+        self._tally = None if state is None else Tally(state, service.spec.monitoring)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -71,11 +77,12 @@ class Batch:
         model = service.live.require()
         if self._running >= STREAMS:
             message = f"{STREAMS} batches are being answered already; try again"
-            raise Refusal(503, "overloaded", message, limit=Limit("batches at once", STREAMS))
+            raise Refusal(429, "too_many_requests", message, limit=Limit("batches at once", STREAMS))
         service.in_flight.enter()
         self._running += 1
         try:
-            work = self._threads.submit(_work, model, asked, connection, service.limits, self._counter())
+            around = _Around(service.limits, self._counter(), service.predictor.filler, self._tally)
+            work = self._threads.submit(_work, model, asked, connection, around)
             await asyncio.wrap_future(work)
         finally:
             self._running -= 1
@@ -89,6 +96,16 @@ class Batch:
             loop.call_soon_threadsafe(metrics.predicted, answer)
 
         return count
+
+
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """What a batch is answered with besides the model."""
+
+    limits: Limits
+    count: Callable[[Predictions], None]
+    filler: Filler | None
+    tally: Tally | None
 
 
 class _Asked:
@@ -108,11 +125,12 @@ class _Asked:
         self.answers: TextFormat = _first_known(accepted) or rows
         self._charset = charset.partition(";")[0].strip(' "')
 
-    def blocks(self, source: Iterator[bytes], model: Model, limits: Limits) -> Iterator[Block]:
+    def blocks(self, source: Iterator[bytes], model: Model, around: _Around) -> Iterator[Block]:
         """Return the rows of the body; a line may be as long as a whole request elsewhere."""
+        limits, filler = around.limits, around.filler
         if self.rows == "jsonl":
-            return json_blocks(source, model, longest=limits.max_body, strict=limits.strict)
-        return csv_blocks(source, model, longest=limits.max_body, encoding=self._charset)
+            return json_blocks(source, model, longest=limits.max_body, strict=limits.strict, filler=filler)
+        return csv_blocks(source, model, longest=limits.max_body, encoding=self._charset, filler=filler)
 
 
 def _first_known(media: Sequence[str]) -> TextFormat | None:
@@ -175,24 +193,26 @@ def routes(service: Service) -> list[Route]:
     return [Route(PATH, Batch(service), methods=["POST"])]
 
 
-def _work(
-    model: Model, asked: _Asked, connection: _Connection, limits: Limits, count: Callable[[Predictions], None]
-) -> None:
+def _work(model: Model, asked: _Asked, connection: _Connection, around: _Around) -> None:
     """Read, predict and write until the rows end; runs in a thread. What stops it is told, and raised as Refusal."""
+    seen = None if around.tally is None else around.tally.add
     try:
-        for block in asked.blocks(connection.read(), model, limits):
+        for block in asked.blocks(connection.read(), model, around):
             if not connection.started:
                 _begin(model, asked, connection)
-            lines = batch.predict_block(model, block)
+            lines = batch.predict_block(model, block, seen)
             connection.write(batch.text(lines, model.schema, asked.answers))
             if answered := [line for line in lines if isinstance(line, Prediction)]:
-                count(Predictions(model.name, answered, warned(block.encoded.warnings)))
+                around.count(Predictions(model.name, answered, warned(block.encoded.warnings)))
         _end(connection)
-    except (DataError, Refusal) as error:
+    except (DataError, Refusal, StateError) as error:
         refusal = error if isinstance(error, Refusal) else _refused(error)
         if connection.started:
             connection.write(_last_line(refusal, model, asked))
         raise refusal from None
+    finally:
+        if around.tally is not None:
+            around.tally.save()
 
 
 def _begin(model: Model, asked: _Asked, connection: _Connection) -> None:
@@ -214,7 +234,9 @@ def _last_line(refusal: Refusal, model: Model, asked: _Asked) -> bytes:
     return batch.text([batch.RefusedRow("", refusal.error.message)], model.schema, "csv").encode()
 
 
-def _refused(error: DataError) -> Refusal:
+def _refused(error: DataError | StateError) -> Refusal:
+    if isinstance(error, StateError):
+        return no_online_rows(error)
     return Refusal(422, error.code, error.message)
 
 

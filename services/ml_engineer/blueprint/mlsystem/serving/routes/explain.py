@@ -1,13 +1,14 @@
 """POST /explain: rows in; for each the prediction and what every column did to it.
 
-Owns the wire shape and how many rows one request may ask about. An explanation is not captured and has no id: it is
-about a prediction, it is none. Leaves the effects to `serving.explain`.
+Owns the wire shape and how many rows one request may ask about, here and of /predict. An explanation is not captured
+and has no id: it is about a prediction, it is none. Leaves the effects to `serving.explain`.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -15,7 +16,7 @@ from starlette.routing import Route
 
 from mlsystem.boundary import Encoded, Problem
 from mlsystem.governance.mask import mask_of
-from mlsystem.serving.answers import Limit, ModelName, Refusal, Warned, encode, refused_values, warned
+from mlsystem.serving.answers import Limit, ModelName, Reason, Refusal, Warned, encode, refused_values, warned
 from mlsystem.serving.explain import Effects, Explainer, Stopped
 from mlsystem.serving.intake import Rows, parse_rows, read_body
 from mlsystem.serving.model import unanswerable
@@ -24,20 +25,13 @@ from mlsystem.serving.routes.endpoint import Endpoint, Reply
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope
 
-    from mlsystem.serving.model import Model
+    from mlsystem.serving.model import Judged, Model
     from mlsystem.serving.service import Service
+    from mlsystem.spec import Spec
 
 PATH: Final = "/explain"
 MAX_ROWS: Final = 20
 """Rows of one request: each takes as long as some thousand predictions."""
-
-
-class Reason(msgspec.Struct, frozen=True):
-    """What one column did: `effect` was added to the score by `value` standing there."""
-
-    column: str
-    value: Any
-    effect: float
 
 
 class Explanation(msgspec.Struct, omit_defaults=True, kw_only=True):
@@ -65,12 +59,34 @@ class Explanations(msgspec.Struct, omit_defaults=True):
     warnings: list[Warned] | None = None
 
 
+class Reasons:
+    """Tells reasons of single rows; keeps the explainer of the newest model."""
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec = spec
+        self._kept: tuple[Model, Explainer] | None = None
+
+    def explainer(self, model: Model) -> Explainer:
+        """Return the explainer of a model."""
+        kept = self._kept
+        if kept is None or kept[0] is not model:
+            kept = self._kept = (model, Explainer(model))
+        return kept[1]
+
+    def shown(self, model: Model, rows: Rows) -> Rows:
+        """Return the rows as an explanation may repeat them: under a regime without personal data."""
+        if not self._spec.governance.regime:
+            return rows
+        mask = mask_of(model.schema, self._spec)
+        return [mask(row) for row in rows]
+
+
 class Explain:
-    """Explains rows with the model that answers; keeps the explainer of the newest model."""
+    """Explains rows with the model that answers."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._kept: tuple[Model, Explainer] | None = None
+        self._reasons = Reasons(service.spec)
 
     async def __call__(self, scope: Scope, receive: Receive) -> Reply:
         """Answer one request in a thread; what is late is told to stop."""
@@ -85,33 +101,25 @@ class Explain:
         limits = self._service.limits
         model = self._service.live.require()
         rows = parse_rows(body, limits)
-        if len(rows) > MAX_ROWS:
-            message = f"{len(rows)} rows are more than {MAX_ROWS} in one request for explanations; split them"
-            raise Refusal(413, "too_many_rows", message, limit=Limit("rows of /explain", MAX_ROWS))
+        require_few(rows)
         whole, late = self._service.predictor.complete(model, rows)
         rows = [dict(row) for row in whole]
         encoded = model.boundary.rows(rows, strict=limits.strict)
         if encoded.problems:
             raise refused_values(encoded.problems)
-        explainer = self._explainer(model)
+        explainer = self._reasons.explainer(model)
         try:
-            told = explain(model, explainer, (self._shown(model, rows), encoded), stop)
+            told = explain(model, explainer, (self._reasons.shown(model, rows), encoded), stop)
         except Stopped:  # the caller has been told by now
             raise limits.timed_out() from None
         return Reply(encode(Explanations(model.name, explainer.references, told, warned((*encoded.warnings, *late)))))
 
-    def _shown(self, model: Model, rows: Rows) -> Rows:
-        """Return the rows as an explanation may repeat them: under a regime without personal data."""
-        if not self._service.spec.governance.regime:
-            return rows
-        mask = mask_of(model.schema, self._service.spec)
-        return [mask(row) for row in rows]
 
-    def _explainer(self, model: Model) -> Explainer:
-        kept = self._kept
-        if kept is None or kept[0] is not model:
-            kept = self._kept = (model, Explainer(model))
-        return kept[1]
+def require_few(rows: Rows) -> None:
+    """Refuse more rows than can be explained in one request: Refusal 413."""
+    if len(rows) > MAX_ROWS:
+        message = f"{len(rows)} rows are more than {MAX_ROWS} in one request for explanations; split them"
+        raise Refusal(413, "too_many_rows", message, limit=Limit("rows with explanations", MAX_ROWS))
 
 
 def explain(
@@ -130,9 +138,7 @@ def explain(
     told: list[Explanation] = []
     for index, (row, answer) in enumerate(zip(rows, answers, strict=True)):
         output = _explained(labels, answer.prediction)
-        effects = explainer.explain(encoded.numbers[index], encoded.strings[index], output, stop.is_set)
-        if effects.score - effects.score + effects.base - effects.base != 0:  # only numbers that are finite
-            raise refused_values((Problem(index, "", "the model has no finite answer near these values", ""),))
+        effects = effects_of(explainer, encoded, index, output, stop)
         told.append(
             Explanation(
                 version=answer.version,
@@ -141,10 +147,20 @@ def explain(
                 explains=f"probability of {labels[output]}" if labels else model.schema.task.target,
                 base=effects.base,
                 score=effects.score,
-                reasons=_reasons(row, effects),
+                reasons=reasons_of(row, effects),
             )
         )
     return told
+
+
+def with_reasons(reasons: Reasons, most: int, asked: tuple[Model, Rows, Judged], stop: threading.Event) -> None:
+    """Put the `most` strongest reasons into each prediction of an answer; Refusal 422, Stopped."""
+    model, rows, judged = asked
+    explainer, labels = reasons.explainer(model), model.schema.task.labels
+    for index, row in enumerate(reasons.shown(model, rows)):
+        answer = judged.answer.predictions[index]
+        output = _explained(labels, answer.prediction)
+        answer.reasons = reasons_of(row, effects_of(explainer, judged.encoded, index, output, stop))[:most]
 
 
 def routes(service: Service) -> list[Route]:
@@ -157,6 +173,15 @@ def _explained(labels: tuple[str, ...], prediction: str | float) -> int:
     return 1 if len(labels) == 2 else labels.index(str(prediction)) if labels else 0
 
 
-def _reasons(row: dict[str, Any], effects: Effects) -> list[Reason]:
+def effects_of(explainer: Explainer, encoded: Encoded, index: int, output: int, stop: threading.Event) -> Effects:
+    """Return what moved one score; Refusal 422 if it is no number near the row, Stopped."""
+    effects = explainer.explain(encoded.numbers[index], encoded.strings[index], output, stop.is_set)
+    if effects.score - effects.score + effects.base - effects.base != 0:  # only numbers that are finite
+        raise refused_values((Problem(index, "", "the model has no finite answer near these values", ""),))
+    return effects
+
+
+def reasons_of(row: Mapping[str, Any], effects: Effects) -> list[Reason]:
+    """Return the columns that moved a score, the strongest first."""
     reasons = [Reason(column, row.get(column), effect) for column, effect in effects.effects.items()]
     return sorted(reasons, key=lambda reason: -abs(reason.effect))

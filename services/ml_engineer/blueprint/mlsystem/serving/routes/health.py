@@ -38,7 +38,10 @@ def routes(service: Service) -> list[Route]:
         if model is None:
             return _json({"status": "not ready", "reason": "no version is live yet"}, 503)
         refused = [{"version": refused.version, "reason": str(refused.error)} for refused in service.live.refused]
-        return _json({"status": "ready", "version": model.name.version, **({"refused": refused} if refused else {})})
+        told = {"refused": refused} if refused else {}
+        if service.live.away:  # it answers; which version should, nobody can say until then
+            told |= {"registry": service.live.away}
+        return _json({"status": "ready", "version": model.name.version, **told})
 
     async def version(_request: Request) -> Response:
         model = service.live.model

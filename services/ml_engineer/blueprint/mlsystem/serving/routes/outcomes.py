@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 PATH: Final = "/outcomes"
 _WRITTEN_S: Final = 1.5 * TURN_S
-"""After this time a prediction that was answered is in the state, whichever worker answered it."""
+"""After this time a prediction that another worker or replica answered is in the state, if that is not overloaded."""
 
 _MOST_WAITING: Final = 8
 """Requests that wait at once: each keeps a place that /predict could have."""
@@ -66,7 +66,7 @@ class Outcomes:
         recent = any(outcome.time is not None and outcome.time > at - _WRITTEN_S for outcome in outcomes)
         if recent and not await self._written():  # an older prediction for the entity would be taken
             message = f"{_MOST_WAITING} requests wait already for predictions that are being written; try again"
-            raise Refusal(503, "overloaded", message, limit=Limit("outcomes waiting", _MOST_WAITING))
+            raise Refusal(429, "too_many_requests", message, limit=Limit("outcomes waiting", _MOST_WAITING))
         recorded = await elsewhere(lambda: _record(state, outcomes), time.perf_counter())
         if recorded.unknown and await self._written():
             recorded = _both(recorded, await elsewhere(lambda: _record(state, outcomes), time.perf_counter()))
@@ -78,7 +78,9 @@ class Outcomes:
             return False
         self._waiting += 1
         try:
-            await asyncio.sleep(_WRITTEN_S)
+            recorder = self._service.recorder
+            others = asyncio.sleep(_WRITTEN_S)
+            await (others if recorder is None else asyncio.gather(others, recorder.caught_up()))
         finally:
             self._waiting -= 1
         return True
