@@ -122,7 +122,7 @@ def test_a_sum_may_fail_in_one_row_of_a_thousand_and_an_approximate_one_is_no_le
 
 def test_the_target_on_another_scale_is_a_leak(tmp_path: Path) -> None:
     celsius = np.random.default_rng(1).normal(15, 8, 600).round(2)
-    table = {"fahrenheit": (celsius * 9 / 5 + 32).round(6).tolist(), "copy": celsius.tolist(), "x": noise(1, 600)}
+    table = {"fahrenheit": (celsius * 9 / 5 + 32).round(6).tolist(), "copy": celsius.tolist(), "x": noise(2, 600)}
     found = findings(tmp_path, table | {"celsius": celsius.tolist()}, "celsius", "regression")
     assert brief(found) == [("leak_sum", ["fahrenheit"], "dropped"), ("leak_sum", ["copy"], "dropped")]
 
@@ -204,7 +204,7 @@ def test_codes_with_leading_zeros_are_told_to_be_categories(tmp_path: Path) -> N
 
 def test_values_that_do_not_fit_their_column_are_missing_and_told(tmp_path: Path) -> None:
     table = churn(600)
-    table["charge"][3] = "unknown"
+    table["charge"][3] = "plenty"
     found = findings(tmp_path, table, "left")
     assert found[-1]["text"] == "'charge' holds numbers; 1 value that is none is read as missing."
 
@@ -288,3 +288,41 @@ def test_the_spec_says_the_type_of_a_column(tmp_path: Path) -> None:
 def test_a_type_that_no_value_has_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"columns\.plan\.type is 'date', but none of its 600 values is one"):
         findings(tmp_path, churn(600), "left", more='[columns.plan]\ntype = "date"\n')
+
+
+def test_a_column_that_alone_tells_the_class_is_kept_and_asked_about(tmp_path: Path) -> None:
+    """A threshold parts the classes, or each level goes with one: a very good feature, or written down afterwards."""
+    table = churn(600)
+    gone = np.array(table["left"]) == "Yes"
+    table["score"] = (np.where(gone, 1.0, -1.0) * (1 + np.abs(noise(3, 600)))).tolist()
+    table["reason"] = [f"{'gone' if one else 'here'} {i % 4}" for i, one in enumerate(gone)]
+    found = [finding for finding in findings(tmp_path, table, "left") if finding["kind"] == "leak_proxy"]
+    assert brief(found) == [("leak_proxy", ["score"], "asked"), ("leak_proxy", ["reason"], "asked")]
+
+
+def test_a_column_in_the_very_order_of_the_target_is_a_leak(tmp_path: Path) -> None:
+    """A logarithm, or a class of size; a column that mostly goes along is none."""
+    price = np.random.default_rng(3).lognormal(5, 1, 600)
+    table = {"log": np.log(price), "tens": price // 10, "near": price + noise(4, 600), "price": price}
+    columns = {name: values.tolist() for name, values in table.items()}
+    found = brief(findings(tmp_path, columns, "price", "regression"))
+    assert found == [("leak_sum", ["log"], "dropped"), ("leak_sum", ["tens"], "dropped")]
+
+
+def test_what_is_kept_or_asked_about_and_then_taken_away_is_told_once(tmp_path: Path) -> None:
+    """That a half empty column is kept is not true of one that is filled for one class alone."""
+    table = churn(600) | {"cancelled": ["2024-01-01" if label == "Yes" else "" for label in churn(600)["left"]]}
+    found = [finding for finding in findings(tmp_path, table, "left") if finding["columns"] == ["cancelled"]]
+    assert brief(found) == [("leak_proxy", ["cancelled"], "dropped")]
+    order = sorted(range(600), key=lambda i: table["left"][i] == "Yes")
+    ranked = {name: [values[i] for i in order] for name, values in table.items()} | {"row": list(range(600))}
+    found = [finding for finding in findings(tmp_path / "b", ranked, "left") if finding["columns"] == ["row"]]
+    assert brief(found) == [("id_like", ["row"], "dropped")]
+
+
+def test_a_column_of_numbers_with_other_text_among_them_is_told(tmp_path: Path) -> None:
+    table = churn(600)
+    table["charge"] = [f"{value} net" if i % 10 == 0 else value for i, value in enumerate(table["charge"])]
+    (told,) = (finding["text"] for finding in findings(tmp_path, table, "left") if finding["columns"] == ["charge"])
+    text = "'charge' holds numbers in 90% of its rows and other text in the rest, so it is read as categories; correct "
+    assert told == text + "the rest, or set columns.charge.type = 'number'."

@@ -67,7 +67,7 @@ def test_a_row_becomes_numbers_and_strings() -> None:
     )
 
 
-@pytest.mark.parametrize("missing", [None, "", "  ", "NA", "null", "NaN", "?", "-", "None"])
+@pytest.mark.parametrize("missing", [None, "", "  ", "NA", "null", "NaN", "?", "-", "None", "Unknown", "-inf"])
 def test_nothing_is_missing_however_it_is_written(missing: object) -> None:
     encoded = encode(tenure=missing, joined=missing)
     assert (encoded.problems, np.isnan(encoded.numbers[0]).tolist()) == ((), [True, False, *[True] * 4, *[False] * 4])
@@ -75,7 +75,10 @@ def test_nothing_is_missing_however_it_is_written(missing: object) -> None:
 
 @pytest.mark.parametrize(
     ("value", "number"),
-    [(3, 3.0), (3.5, 3.5), ("3", 3.0), (" 3,50 ", 3.5), ("1.889,50", 1889.5), ("€ 12", 12.0), ("7 %", 7.0)],
+    [
+        *((3, 3.0), (3.5, 3.5), ("3", 3.0), (" 3,50 ", 3.5), ("1.889,50", 1889.5), ("€ 12", 12.0), ("7 %", 7.0)),
+        *(("1 889,50 EUR", 1889.5), ("1\u202f889,50", 1889.5), ("(3,50)", -3.5)),
+    ],
 )
 def test_a_number_may_be_a_json_number_or_a_text_as_in_the_data(value: object, number: float) -> None:
     """The column's decimal sign is a comma."""
@@ -84,13 +87,16 @@ def test_a_number_may_be_a_json_number_or_a_text_as_in_the_data(value: object, n
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("1889.50", 1889.5), ("-3", -3.0), (".5", 0.5), ("1,234,567.5", 1234567.5), ("2e3", 2000.0), ("-$5", -5.0)],
+    [
+        *(("1889.50", 1889.5), ("-3", -3.0), (".5", 0.5), ("1,234,567.5", 1234567.5), ("2e3", 2000.0), ("-$5", -5.0)),
+        *(("CHF 1'234.50", 1234.5), ("12.50 USD", 12.5), ("($1,200.00)", -1200.0)),
+    ],
 )
 def test_numbers_are_written_as_people_and_spreadsheets_write_them(text: str, number: float) -> None:
     assert parse_number(text) == number
 
 
-@pytest.mark.parametrize("text", ["1_000", "$-5", "1,23", "٣", "nan", "infinity", "0x10", "e5", "1 2"])
+@pytest.mark.parametrize("text", ["1_000", "$-5", "1,23", "٣", "nan", "infinity", "0x10", "e5", "1 2", "(5", "-(5)"])
 def test_what_only_a_programming_language_calls_a_number_is_none(text: str) -> None:
     with pytest.raises(Refused, match="not a number"):
         parse_number(text)

@@ -431,7 +431,7 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.one_of(EXPRESSION, CROSSED), ROWS)
 def test_graph_numpy_and_plain_python_agree(written: Written, rows: list[Row]) -> None:
     """Of any expression over any rows: what is trained on, what is served and what a person reads are one."""

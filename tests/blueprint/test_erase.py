@@ -32,7 +32,8 @@ def system(root: Path, more: str = 'entity = "customer"\n') -> tuple[Workspace, 
     result = validate(workspace)
     registry = registry_of(workspace)
     digest = str(cast("dict[str, Any]", result["snapshot"])["digest"])
-    data = {"snapshot/rows.csv": registry.put_file(root / "data" / "snapshots" / digest / "rows.csv")}
+    (rows,) = (root / "data" / "snapshots" / digest).iterdir()
+    data = {f"snapshot/{rows.name}": registry.put_file(rows)}
     split = next((root / "work" / "validate").glob("*/split.npy"))
     data["validate/split.npy"] = registry.put_file(split)
     manifest = {"snapshot": result["snapshot"]}
@@ -119,6 +120,15 @@ def test_under_a_regime_the_state_knows_pseudonyms_and_erases_by_name(tmp_path: 
     written = b"".join(path.read_bytes() for path in (tmp_path / "state").iterdir())
     found = erase(workspace, options("patient-4711"))
     assert (b"patient-4711" in written, found["state"]) == (False, {"captures": 1, "outcomes": 0, "rows": 0})
+
+
+def test_under_a_regime_the_snapshot_knows_pseudonyms_and_loses_their_rows_by_name(tmp_path: Path) -> None:
+    """Nothing but the source has the name, and the rows that are about them are found all the same."""
+    workspace, _ = system(tmp_path, 'entity = "customer"\n[governance]\nregime = ["gdpr"]\n')
+    before = everything(tmp_path)
+    found = erase(workspace, options())
+    ((version,), (folder,)) = cast("tuple[list[dict[str, Any]], ...]", (found["versions"], found["snapshots"]))
+    assert (b"C-7," in before, version["rows"], folder["rows"], found["source_rows"]) == (False, 3, 3, 3)
 
 
 def test_a_second_time_changes_nothing_but_is_written_down(tmp_path: Path) -> None:

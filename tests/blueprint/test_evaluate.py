@@ -17,6 +17,7 @@ from mlsystem.__main__ import main
 from mlsystem.compile.parity import Parity
 from mlsystem.errors import StageMissing
 from mlsystem.evaluation import gates
+from mlsystem.evaluation.bootstrap import Resampling
 from mlsystem.evaluation.command import evaluate
 from mlsystem.evaluation.gates import Gain, Gate
 from mlsystem.output import Reporter
@@ -179,13 +180,15 @@ def test_a_gain_must_be_above_zero_beyond_doubt(low: float, required: bool, pass
     assert gates.trivial_gate(Gain("mae", "mean", 0.1, low, 0.2), [], required=required).passed is passed
 
 
-def calibrated(rows: int, off: float, seed: int = 0) -> Gate:
-    """The gate on probabilities that are `off` too high."""
+def calibrated(rows: int, off: float, seed: int = 0, *, times: int = 1) -> Gate:
+    """The gate on probabilities that are `off` too high; every row is told `times` times."""
     generator = np.random.default_rng(seed)
-    truth = generator.uniform(0.1, 0.7, rows)
-    target = (generator.random(rows) < truth).astype(np.int64)
+    truth = np.repeat(generator.uniform(0.1, 0.7, rows), times)
+    target = (np.repeat(generator.random(rows), times) < truth).astype(np.int64)
     told = truth + off
-    return gates.calibration_gate(target, np.column_stack([1 - told, told]), np.ones(rows), 0.05, seed=1)
+    groups = np.repeat(np.arange(rows), times).astype(object)
+    resampling = Resampling(np.ones(rows * times), groups=groups, seed=1)
+    return gates.calibration_gate(target, np.column_stack([1 - told, told]), resampling, 0.05)
 
 
 def test_a_calibration_error_beyond_chance_fails() -> None:
@@ -198,6 +201,11 @@ def test_a_few_rows_do_not_condemn_a_calibrated_model() -> None:
     assert sum(one.value is not None and one.value > 0.05 for one in found) > 20
     assert sum(one.passed for one in found) >= 34
     assert not calibrated(40, 0.3).passed
+
+
+def test_rows_that_turn_out_alike_are_worth_one() -> None:
+    """Forty rows told ten times are no four hundred: they err together, by chance as much as forty do."""
+    assert sum(calibrated(40, 0.0, seed, times=10).passed for seed in range(20)) >= 17
 
 
 LATENCY: Mapping[str, float] = {"p99_ms": 8.0, "rate_rps": 50.0, "requests": 100, "errors": 0}

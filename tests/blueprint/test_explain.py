@@ -144,7 +144,7 @@ def test_effects_come_near_the_exact_shapley_values(tmp_path: Path) -> None:
     assert dict(found.effects) == {column: pytest.approx(effect, abs=0.01) for column, effect in exact.items()}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     tenure=st.none() | st.floats(-1e6, 1e6),
     charges=st.none() | st.floats(-1e6, 1e6),
@@ -190,6 +190,41 @@ def test_an_explanation_warns_of_what_was_never_seen_and_is_no_prediction(url: s
 def test_what_cannot_be_explained_is_refused(url: str, rows: list[dict[str, object]], status: int, code: str) -> None:
     answer = explain(url, *rows)
     assert (answer.status, answer.error["code"]) == (status, code)
+
+
+def reasoned(url: str, rows: list[dict[str, object]], reasons: object) -> Answer:
+    return ask(url, "POST", "/predict", json.dumps({"rows": rows, "reasons": reasons}).encode())
+
+
+def test_a_prediction_has_as_many_of_the_strongest_reasons_as_are_asked_for(url: str) -> None:
+    """The same as an explanation tells; it is counted as the prediction that it is."""
+    sample = 'model_predictions_total{label="Yes",version="0"}'
+    before = metric(url, sample)
+    answer = reasoned(url, [ROW, {**ROW, "tenure": 3}], 2)
+    told = [explanation["reasons"][:2] for explanation in explain(url, ROW, {**ROW, "tenure": 3}).json["explanations"]]
+    predictions = answer.json["predictions"]
+    assert ([prediction["reasons"] for prediction in predictions], len(told[0])) == (told, 2)
+    assert metric(url, sample) - before == sum(prediction["prediction"] == "Yes" for prediction in predictions)
+
+
+@pytest.mark.parametrize(
+    ("rows", "reasons", "status", "found"),
+    [
+        ([ROW] * 21, 1, 413, "too_many_rows"),
+        ([{**ROW, "tenure": "x"}], 1, 422, "invalid_rows"),
+        ([ROW], 0, 422, "invalid_shape"),
+        ([ROW], True, 422, "invalid_shape"),
+        ([ROW], None, 200, ""),
+        ([{**ROW, "reasons": 3}], None, 200, ""),
+    ],
+    ids=["too many rows", "no number", "none", "no count", "null", "a column of that name"],
+)
+def test_reasons_are_a_count_from_1_on_for_rows_that_can_be_explained(
+    url: str, rows: list[dict[str, object]], reasons: object, status: int, found: str
+) -> None:
+    answer = reasoned(url, rows, reasons)
+    assert (answer.status, answer.json.get("error", {}).get("code", "")) == (status, found)
+    assert status != 200 or all("reasons" not in prediction for prediction in answer.json["predictions"])
 
 
 @pytest.mark.parametrize(("columns", "rows"), [(5, 64), (100, 64), (155, 64), (500, 19), (5000, 2), (20_000, 2)])

@@ -43,7 +43,7 @@ def test_the_graph_and_numpy_encode_the_same_rows_alike() -> None:
     assert_graph_equals_native(BOUNDARY.numbers, BOUNDARY.strings)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     numbers=st.lists(st.tuples(*[st.floats(allow_subnormal=True)] * 2), min_size=1, max_size=5),
     strings=st.lists(

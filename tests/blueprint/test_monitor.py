@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
+from argparse import Namespace
 from collections.abc import Callable
 from datetime import UTC, datetime
 from html import escape
@@ -20,6 +22,7 @@ from mlsystem.monitoring.command import period_of
 from mlsystem.monitoring.gauges import WATERMARK, Gauges
 from mlsystem.monitoring.words import listed
 from mlsystem.serving.client import Client
+from mlsystem.serving.command import predict
 from mlsystem.serving.process import serving
 from mlsystem.spec import Monitoring
 from mlsystem.state import Window, state_of
@@ -105,6 +108,26 @@ def test_quality_is_measured_once_outcomes_come(tmp_path: Path) -> None:
     assert all(window["low"] < window["value"] < window["high"] for window in told["quality"]["windows"])
     assert "what they say about the outcome has probably changed" in told["cause"]
     assert (told["quality"]["labelled"], told["quality"]["captured"]) == (1650, 1650)
+    gauges = gauges_of(system, version=1)
+    assert (gauges["mlsystem_quality_alerting", ()], gauges_of(system, version=2)) == (1.0, {})
+    assert {labels: value for (name, labels), value in gauges.items() if name == "mlsystem_quality"} == {
+        ("roc_auc", "holdout"): 0.85,
+        ("roc_auc", "outcomes"): values[-1],
+    }
+
+
+def gauges_of(system: Monitored, *, version: int) -> dict[tuple[str, tuple[str, ...]], float]:
+    """The gauges of a server that answers with this version, drift left out."""
+    told: dict[tuple[str, tuple[str, ...]], float] = {}
+
+    class Kept:
+        def set(self, name: str, labels: tuple[str, ...], value: float) -> None:
+            told[name, labels] = value
+
+    state = state_of(system.workspace)
+    Gauges(Kept()).refresh(state, system.profile, Monitoring(), version=version, now=NOW + 100 * HOUR)
+    state.close()
+    return told
 
 
 def test_without_outcomes_quality_is_estimated_and_called_so(tmp_path: Path) -> None:
@@ -184,6 +207,17 @@ def test_what_a_server_counted_and_kept_is_what_is_judged(tmp_path: Path) -> Non
     assert (sum(window["rows"] for window in told["windows"]) + told["gathering"]) == 250
     assert (told["quality"]["captured"], told["quality"]["labelled"]) == (250, 9)
     assert 0 < told["windows"][-1]["latency_ms_p99"] < 5000
+
+
+def test_a_file_counts_as_traffic_only_where_that_is_asked_for(system: Monitored) -> None:
+    """It may be a trial, or old rows; what is counted is judged like requests."""
+    root = system.workspace.root
+    (root / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows_of(traffic(61, 600, tenure=12.0))))
+    told: list[object] = []
+    for monitor in (False, True):
+        options = Namespace(input=root / "in.jsonl", output=root / "out.csv", version=None, monitor=monitor)
+        told += [predict(system.workspace, options)["counted"], system.monitor()["rows"]]
+    assert told == [False, 0, True, 600]
 
 
 def test_an_online_table_that_is_not_brought_up_to_date_is_told(system: Monitored) -> None:

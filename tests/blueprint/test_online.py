@@ -147,6 +147,21 @@ def test_a_row_answered_online_is_the_row_scored_offline(served: Served) -> None
     assert [found["probabilities"] for found in online] == [found.probabilities for found in scored]
 
 
+@pytest.mark.parametrize("media", ["text/csv", "application/jsonl"])
+def test_the_rows_of_a_batch_are_completed_like_those_of_a_request(served: Served, media: str) -> None:
+    """Whom they are about is enough; somebody unknown is told in their line."""
+    offline = served.offline()
+    names = [*offline, "nobody"]
+    text = "customer\n" + "\n".join(names) if "csv" in media else "\n".join(json.dumps({"customer": n}) for n in names)
+    told = ask(
+        served.server.url, "POST", "/batch", text.encode(), {"Content-Type": media, "Accept": "application/jsonl"}
+    )
+    found = [json.loads(line) for line in told.body.splitlines()]
+    scored = served.model.answer(list(offline.values()), strict=False).predictions
+    assert [line.get("probabilities") for line in found] == [*(line.probabilities for line in scored), None]
+    assert "unknown entity" in found[-1]["error"]
+
+
 def test_the_age_of_an_account_is_reckoned_at_the_time_of_the_row(served: Served) -> None:
     """`days(joined, placed)` is a feature, the moment itself none: same age, other year, same answer."""
     age = next(item for item in native(served).features.derivation.features if item.name == "age")

@@ -18,7 +18,7 @@ from mlsystem.serving.answers import Refusal
 from mlsystem.serving.process import Listening, serving
 from mlsystem.serving.routes.outcomes import read_outcomes
 from mlsystem.state import Joined, Outcome, open_state
-from tests.blueprint.asking import Answer, ask, predict
+from tests.blueprint.asking import PATIENCE_S, Answer, ask, predict
 from tests.blueprint.small_system import REGRESSION, ROW, SCHEMA, classifier, make_system, package_files, write_package
 
 ENTITY = msgspec.structs.replace(
@@ -41,7 +41,16 @@ def tell(url: str, *outcomes: object) -> Answer:
     return ask(url, "POST", "/outcomes", json.dumps({"outcomes": outcomes}).encode())
 
 
-def predicted(url: str, *households: str) -> list[str]:
+def predicted(server: Listening, root: Path, *households: str) -> list[str]:
+    """Return the ids of one prediction a household, once they are written."""
+    found = answered(server.url, *households)
+    deadline = time.monotonic() + PATIENCE_S
+    while not kept(root).keys() >= set(found):
+        assert time.monotonic() < deadline, "they were not written in time"
+    return found
+
+
+def answered(url: str, *households: str) -> list[str]:
     """Return the ids of one prediction a household."""
     answer = predict(url, *({**ROW, "household": household} for household in households))
     return [prediction["id"] for prediction in answer.json["predictions"]]
@@ -58,7 +67,7 @@ def kept(root: Path) -> dict[str, Joined]:
 def test_outcomes_told_at_once_by_id_are_joined_and_told_again_are_duplicates(system: tuple[Listening, Path]) -> None:
     """The prediction may not even be written when its outcome comes: it is waited for."""
     server, root = system
-    first, second = predicted(server.url, "A", "B")
+    first, second = answered(server.url, "A", "B")
     answer = tell(
         server.url, {"id": first, "actual": "Yes"}, {"id": second, "actual": "No"}, {"id": "x", "actual": "No"}
     )
@@ -70,9 +79,9 @@ def test_outcomes_told_at_once_by_id_are_joined_and_told_again_are_duplicates(sy
 
 def test_an_outcome_by_entity_belongs_to_the_newest_prediction_until_its_time(system: tuple[Listening, Path]) -> None:
     server, root = system
-    (early,) = predicted(server.url, "C")
+    (early,) = predicted(server, root, "C")
     between = time.time()
-    (late,) = predicted(server.url, "C")
+    (late,) = predicted(server, root, "C")
     answer = tell(server.url, {"entity": "C", "time": between, "actual": "No"})
     now = tell(server.url, {"entity": "C", "time": time.time(), "actual": "Yes"})
     before = tell(server.url, {"entity": "C", "time": "2020-01-01T00:00:00Z", "actual": "No"})
@@ -82,7 +91,7 @@ def test_an_outcome_by_entity_belongs_to_the_newest_prediction_until_its_time(sy
 
 def test_one_bad_outcome_refuses_all_of_them_and_is_named(system: tuple[Listening, Path]) -> None:
     server, root = system
-    (prediction,) = predicted(server.url, "D")
+    (prediction,) = predicted(server, root, "D")
     answer = tell(server.url, {"id": prediction, "actual": "Yes"}, {"id": prediction, "actual": "Perhaps"})
     assert (answer.status, answer.error["code"], answer.error["details"]) == (
         422,

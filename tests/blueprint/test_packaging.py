@@ -18,14 +18,16 @@ from mlsystem.data.command import validate
 from mlsystem.errors import GateFailed, StageMissing
 from mlsystem.evaluation.command import evaluate
 from mlsystem.output import Reporter
-from mlsystem.packaging import package, package_digest
+from mlsystem.packaging import example, package, package_digest
 from mlsystem.registry import registry_of
 from mlsystem.registry.command import promote
 from mlsystem.serving.examples import example_rows
 from mlsystem.serving.model import Model
 from mlsystem.serving.package import Package
+from mlsystem.spec import parse_spec
 from mlsystem.stages import Workspace
 from mlsystem.train.command import train
+from tests.blueprint.small_system import SCHEMA, classifier, package_files, spec_text
 
 OPTIONS = Namespace(latency_seconds=0.3)
 
@@ -99,6 +101,14 @@ def test_the_first_package_is_version_one_with_all_its_files(system: Path) -> No
         data = (folder / name).read_bytes()
         assert described == {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
         assert registry_of(opened(system)).blob(described["sha256"]) == data
+
+
+def test_the_row_to_try_has_a_date_of_the_data() -> None:
+    """A contract has no ends of a column of dates to take the middle of, and a row without its date is no good row."""
+    columns = tuple(msgspec.structs.replace(c, low=None, high=None) if c.type == "date" else c for c in SCHEMA.columns)
+    files = package_files(classifier(), msgspec.structs.replace(SCHEMA, columns=columns))
+    row = example(parse_spec(spec_text().encode(), "system.toml"), Package(1, "", files))
+    assert row == {"tenure": 36.0, "charges": 65.0, "plan": "monthly", "joined": "2024-02-29"}
 
 
 def test_packaging_again_makes_no_new_version(system: Path) -> None:

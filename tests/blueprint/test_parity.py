@@ -28,7 +28,7 @@ EXACT = 1e-12
 
 def dataset(kind: Kind) -> Dataset:
     if kind == "binary":
-        numbers, strings, target = churn(900)
+        numbers, strings, target = churn(500)
         return made("binary", numbers, strings, target)
     if kind == "multiclass":
         return bundled("wine")

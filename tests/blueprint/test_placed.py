@@ -38,7 +38,7 @@ def test_a_system_that_says_sqlite_serves_from_a_bucket_and_counts_in_postgresql
         assert [joined.captured.id for joined in state.captures(since=0.0, until=2.0**40)] == [answered]
     finally:
         state.close()
-    assert not (tmp_path / "state").exists()
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["live.package"]
     assert list((tmp_path / "registry").glob("**/*.json")) == []
     assert read_spec(tmp_path).serving.state == "sqlite:state/serving.db"
 

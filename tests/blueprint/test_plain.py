@@ -57,7 +57,7 @@ def told(encoded: Encoded) -> object:
 
 
 @pytest.mark.parametrize("boundary", [MIXED, NUMBERS, STRINGS], ids=["mixed", "numbers", "strings"])
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(rows=ROWS, strict=st.booleans())
 def test_rows_mean_the_same_whichever_way_they_take(
     boundary: Boundary, rows: list[dict[str, Any]], strict: bool

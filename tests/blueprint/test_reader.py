@@ -263,3 +263,11 @@ def test_eight_digits_are_a_date_where_the_name_says_so(tmp_path: Path) -> None:
 def test_further_texts_that_mean_missing_come_from_the_spec(tmp_path: Path) -> None:
     found = scanned(tmp_path, ["1", "2", "n.v.t."], ReaderOptions(null=("n.v.t.",)))
     assert (found.type, found.texts.present) == ("integer", 2)
+
+
+@pytest.mark.parametrize("columns", [2, 150])
+def test_blanks_around_values_go_whether_columns_are_few_or_many(tmp_path: Path, columns: int) -> None:
+    """Many columns are trimmed without a look first; the values are the same."""
+    rows = [[f"c{i}" for i in range(columns)], [" a\t"] * columns, ["b"] * columns]
+    found = texts(read(tmp_path, "\n".join(",".join(row) for row in rows).encode()))
+    assert found == {f"c{i}": ["a", "b"] for i in range(columns)}

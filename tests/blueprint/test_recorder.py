@@ -26,7 +26,7 @@ from mlsystem.serving.recorder import MAX_ROWS, Recorder
 from mlsystem.serving.view import Taken
 from mlsystem.spec import Capture, read_spec
 from mlsystem.state import Captured, State, open_state
-from tests.blueprint.asking import get, metric, predict
+from tests.blueprint.asking import ask, get, metric, predict
 from tests.blueprint.small_system import (
     NOTE,
     ROW,
@@ -119,10 +119,12 @@ def test_what_was_answered_is_kept_when_the_server_has_stopped(tmp_path: Path) -
 
 
 def test_the_windows_of_a_server_add_up_to_what_it_answered(tmp_path: Path) -> None:
-    """Large requests count as small ones do; a refused one is counted and none of its rows is."""
+    """Large requests count as small ones do, and batches; a refused one is counted and none of its rows is."""
     system(tmp_path)
     profile = read_profile(msgspec.json.encode(PROFILE))
+    lines = "".join(json.dumps(row) + "\n" for row in (ROW, {**ROW, "tenure": "x"}, ROW))
     with serving(tmp_path) as server:
+        assert ask(server.url, "POST", "/batch", lines.encode(), {"Content-Type": "application/jsonl"}).status == 200
         for count in (1, 60, 2):
             assert predict(server.url, *([ROW] * count)).status == 200
         assert predict(server.url, {}).status == 422
@@ -130,8 +132,9 @@ def test_the_windows_of_a_server_add_up_to_what_it_answered(tmp_path: Path) -> N
     whole = Sketch.empty(profile)
     for window in state_in(tmp_path).windows(since=0, until=time.time() + 60):
         whole.merge(Sketch.from_bytes(window.content, profile))
-    assert (whole.rows, int(whole.latency.sum()), whole.refused, whole.failed) == (64, 4, 1, 0)
-    assert whole.counts[whole.profile.places[6]].tolist() == [64, 0, 0, 0]
+    assert (whole.rows, int(whole.latency.sum()), whole.refused, whole.failed) == (66, 4, 1, 0)
+    assert whole.counts[whole.profile.places[6]].tolist() == [66, 0, 0, 0]
+    assert len(kept(tmp_path)) == 64
 
 
 def test_a_state_that_cannot_be_written_costs_no_answer_and_is_told(tmp_path: Path) -> None:

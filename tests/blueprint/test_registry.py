@@ -274,7 +274,7 @@ def test_following_reads_only_what_has_come_since(registry: Registry) -> None:
     assert registry.follow(registry.ledger()).head == 3
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from(["register", "promote", "rollback"]), st.integers(1, 4)), max_size=14))
 def test_after_any_course_of_events_the_laws_of_the_ledger_hold(course: list[tuple[str, int]]) -> None:
     """Active and previous are kept, differ, and may be served; the history verifies."""

@@ -185,6 +185,17 @@ def test_a_damaged_version_is_not_made_live(root: Path) -> None:
     assert registry.ledger().active == 1
 
 
+def test_a_newer_version_that_may_not_be_served_is_told_when_an_older_one_goes_live(root: Path) -> None:
+    """Whoever asks for the newest learns why it is not the one that answers."""
+    registry = Registry.open("registry", root)
+    unfit = Note("a test", "a bias", {"outcome": "failed", "servable": False, "failed_gates": ["parity", "ece"]})
+    newest = registry.register({"model.onnx": b"another"}, "digest-unfit", unfit)[0]
+    told = asked(root, promote, version=None)
+    assert (told.code, told.result["version"]) == (0, newest - 1)
+    assert told.result["passed_over"] == [f"version {newest} failed gates that serving needs: parity, ece"]
+    assert "passed_over" not in asked(root, promote, version=1).result
+
+
 def test_the_audit_says_of_every_change_who_made_it_when_and_why(root: Path) -> None:
     told = asked(root, history).result
     assert [entry["text"] for entry in told["entries"] if entry["event"] != "registered"] == [

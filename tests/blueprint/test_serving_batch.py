@@ -46,8 +46,10 @@ def live_system(root: Path, schema: Schema = SCHEMA, model: bytes | None = None)
     registry.promote(1, NOTE)
 
 
-def predict_file(root: Path, source: str, target: str, version: int | None = None) -> dict[str, object]:
-    options = Namespace(input=root / source, output=root / target, version=version)
+def predict_file(
+    root: Path, source: str, target: str, *, version: int | None = None, monitor: bool = False
+) -> dict[str, object]:
+    options = Namespace(input=root / source, output=root / target, version=version, monitor=monitor)
     return predict(Workspace.open(root, Reporter("json")), options)
 
 

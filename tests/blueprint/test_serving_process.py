@@ -204,7 +204,7 @@ def test_the_serve_side_loads_nothing_of_the_train_side(tmp_path: Path) -> None:
     heavy = ["duckdb", "lightgbm", "sklearn", "scipy", "onnx", "pandas", "pyarrow"]
     script = (
         "import sys, json\n"
-        "import mlsystem.__main__, mlsystem.serving.command, mlsystem.serving.server, mlsystem.serving.batch\n"
+        "import mlsystem.__main__, mlsystem.serving.command, mlsystem.serving.server, mlsystem.serving.files\n"
         f"found = [name for name in {heavy!r} if name in sys.modules]\n"
         "found += [n for n in sys.modules if n.startswith(('mlsystem.data', 'mlsystem.train', 'mlsystem.features',"
         " 'mlsystem.compile', 'mlsystem.evaluation', 'mlsystem.packaging'))]\n"

@@ -64,7 +64,7 @@ def test_answers_of_many_labels_are_the_label_and_its_probability() -> None:
     assert sketch.counts.tolist() == [1, 0, 1, 0, 0, 0, 1, 1, 0]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(cuts=st.lists(st.integers(0, 300), max_size=4), seed=st.integers(0, 1000))
 def test_parts_add_up_to_the_whole(cuts: list[int], seed: int) -> None:
     """However rows come and by however many workers, the sum of the sketches is the sketch of all rows."""

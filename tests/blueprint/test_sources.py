@@ -88,6 +88,19 @@ def test_files_of_several_kinds_and_orders_of_columns_are_one_source(tmp_path: P
     assert texts(tmp_path, "p*") == {"x": ["1", "3", "5"], "y": ["2", "4", "6"]}
 
 
+def test_lines_of_json_are_validated_and_loaded(tmp_path: Path) -> None:
+    """Their contract can be read again, and names in it whose parts are left out are told."""
+    table = churn(120)
+    told = zip(table["plan"], table["tenure"], table["left"], strict=True)
+    rows = [{"who": {"plan": plan}, "tags": [plan], "tenure": tenure, "left": left} for plan, tenure, left in told]
+    lines(tmp_path / "rows.jsonl", *rows)
+    workspace = system(tmp_path, ["rows.jsonl"])
+    result = validate(workspace)
+    findings: Any = result["findings"]
+    assert [finding["columns"] for finding in findings if finding["action"] == "dropped"] == [["who"], ["tags"]]
+    assert load(workspace, str(result["digest"])).schema.reader.format == "jsonl"
+
+
 def test_a_column_that_one_file_lacks_is_named_with_the_file(tmp_path: Path) -> None:
     (tmp_path / "p1.csv").write_text("x,y,z\n1,2,3\n")
     (tmp_path / "p2.csv").write_text("x,w,z\n3,4,5\n")

@@ -113,6 +113,27 @@ def test_a_class_of_one_row_is_learned_from_and_not_held_out() -> None:
     assert 199 in parted(order(target=target), "random").train
 
 
+def test_copies_of_a_row_are_on_one_side_and_in_one_fold() -> None:
+    """A model that knows a row by heart would otherwise be measured on that very row."""
+    copies = np.tile(np.arange(100), 3)
+    given_order = order(300, target=np.tile(np.arange(100) % 2, 3), copies=copies)
+    split = parted(given_order, "random")
+    dealt = folds(given_order, split.train, "random", count=4, gap_s=0.0, seed=7)
+    sides = [(split.train, split.holdout), *dealt]
+    assert [set(copies[fit]) & set(copies[valid]) for fit, valid in sides] == [set()] * 5
+    assert (len(split.holdout), sum(len(valid) for _, valid in dealt)) == (60, 240)
+
+
+def test_a_gap_is_refused_where_nothing_is_split_by_time() -> None:
+    """It would be without effect, and its owner would believe in it."""
+    with pytest.raises(DataError) as refused:
+        parted(order(), "random", gap_s=DAY_S)
+    assert refused.value.message == (
+        "split.gap needs an order in time, and the split is random: "
+        "name the column of dates in data.time, or remove split.gap"
+    )
+
+
 def test_a_split_that_leaves_one_side_with_a_single_class_is_refused() -> None:
     """All of one class late in time: nothing could be measured."""
     target = np.array([0, 1] * 80 + [0] * 40, dtype=np.intp)

@@ -93,22 +93,20 @@ def test_the_result_names_what_was_tried_and_what_it_became(tmp_path: Path) -> N
 
 
 def test_the_same_rows_and_seed_give_the_same_bytes_on_any_number_of_threads(tmp_path: Path) -> None:
-    models = []
-    for place, threads in enumerate((1, 2, 2)):
-        trained(churned(), tmp_path / str(place), threads=threads, families=("lightgbm",))
-        models.append((tmp_path / str(place) / MODEL).read_bytes())
-    assert models[0] == models[1] == models[2]
+    for threads in (1, 2):
+        trained(churned(300), tmp_path / str(threads), threads=threads, families=("lightgbm",))
+    assert (tmp_path / "1" / MODEL).read_bytes() == (tmp_path / "2" / MODEL).read_bytes()
 
 
 def test_another_seed_gives_another_model(tmp_path: Path) -> None:
     for seed in (1, 2):
-        trained(churned(), tmp_path / str(seed), seed=seed, families=("lightgbm",))
+        trained(churned(300), tmp_path / str(seed), seed=seed, families=("lightgbm",))
     assert (tmp_path / "1" / MODEL).read_bytes() != (tmp_path / "2" / MODEL).read_bytes()
 
 
 def test_the_holdout_does_not_reach_the_model(tmp_path: Path) -> None:
     """Other targets and other values in the held-out rows change not one byte."""
-    numbers, strings, target = churn(700)
+    numbers, strings, target = churn(300)
     whole = made("binary", numbers, strings, target)
     spoiled_target, spoiled_numbers = target.copy(), whole.encoded.numbers.copy()
     spoiled_target[whole.holdout] = 1 - spoiled_target[whole.holdout]
@@ -140,9 +138,9 @@ def test_families_that_are_not_wanted_are_not_shipped() -> None:
 def test_a_tie_ships_the_simpler_model_where_that_is_preferred() -> None:
     """The truth is linear; on a curved one trees are shipped even so."""
     generator = np.random.default_rng(2)
-    columns = generator.normal(size=(700, 3))
+    columns = generator.normal(size=(400, 3))
     numbers = {name: columns[:, place] for place, name in enumerate("abc")}
-    straight = made("regression", numbers, {}, columns @ [1.0, 2.0, -1.0] + generator.normal(size=700))
+    straight = made("regression", numbers, {}, columns @ [1.0, 2.0, -1.0] + generator.normal(size=400))
     curved = made("regression", numbers, {}, 3 * np.abs(columns[:, 0] * columns[:, 1]))
     shipped = [{item.name for item in searched(d, prefer="simple").model.members} for d in (straight, curved)]
     assert shipped[0] == {"linear"}
@@ -187,6 +185,18 @@ def test_a_bag_that_would_be_too_large_is_refitted(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("mlsystem.train.trees.MOST_STEPS", 10)
     outcome = searched(churned(), families=("lightgbm",))
     assert {candidate.notes["boosters"] for candidate in outcome.candidates[1:]} == {1}
+
+
+def test_a_few_huge_values_do_not_pull_the_model_away_from_most_rows() -> None:
+    """Judged by the absolute error, it has to be learnt too: the mean of a long tail is worse than the median."""
+    draw = np.random.default_rng(0)
+    cause, noise = draw.normal(size=400), draw.normal(size=400)
+    found = searched(
+        made("regression", {"cause": cause, "other": noise}, {}, np.exp(2 * cause + draw.normal(size=400)))
+    )
+    median = next(baseline.score for baseline in found.baselines if baseline.name == "median")
+    assert "lightgbm_median" in {member.name for member in found.model.members}
+    assert found.score < 0.9 * median
 
 
 def test_the_last_value_is_a_baseline_that_is_told_and_not_gated() -> None:

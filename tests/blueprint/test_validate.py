@@ -58,6 +58,8 @@ def test_validate_tells_rows_findings_split_and_snapshot(tmp_path: Path) -> None
             "rows": 600,
             "path": f"data/snapshots/{digest}",
             "files": [{"name": "rows.csv", "sha256": digest, "bytes": (tmp_path / "rows.csv").stat().st_size}],
+            "masked": False,
+            "ordinal": False,
         },
     }
     assert (result["split"]["method"], result["split"]["train"], result["split"]["holdout"]) == ("random", 480, 120)

@@ -157,6 +157,7 @@ COMMANDS: Final[dict[str, Command]] = {
             ),
             (("--out",), {"dest": "output", "type": Path, "required": True, "metavar": "F", "help": "where they go"}),
             (("--version",), {"type": int, "metavar": "V", "help": "default: the active one"}),
+            (("--monitor",), {"action": "store_true", "help": "count the rows into what `monitor` judges"}),
         ],
     ),
     "erase": Command(

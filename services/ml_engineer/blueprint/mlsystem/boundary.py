@@ -24,19 +24,38 @@ Numbers = npt.NDArray[np.float64]
 Strings = npt.NDArray[np.object_]
 Moments = npt.NDArray[np.datetime64]
 
-NUMBER_NULLS: Final = ("?", "-", "--", ".", "None")
+NUMBER_NULLS: Final = (
+    *("?", "-", "--", ".", "None", "nil", "unknown", "unk", "undefined", "missing", "not available", "n.a.", "k.A."),
+    *("unbekannt", "#DIV/0!", "#VALUE!", "#REF!", "#NUM!", "inf", "+inf", "-inf", "infinity", "+infinity", "-infinity"),
+)
 """Texts that mean "missing" in a column of numbers or dates, besides those of the contract's reader."""
 
+
+def _number_pattern(groups: Sequence[str], decimal: str) -> str:
+    """Return what a number looks like whose thousands one of `groups` parts; in brackets it is negative."""
+    money = "(?:[$€£¥]|USD|EUR|GBP|CHF)"
+    thousands = "|".join(rf"(?:{group}\d{{3}})+" for group in groups)
+    digits = rf"(?:\d+(?:{decimal}\d*)?|\d{{1,3}}(?:{thousands})(?:{decimal}\d*)?|{decimal}\d+)(?:[eE][+-]?\d+)?"
+    amount = rf"{money}? ?{digits} ?(?:%|{money})?"
+    return rf"[+-]?{amount}|\({amount}\)"
+
+
 NUMBER_PATTERNS: Final = {
-    ".": r"[+-]?[$€£¥]? ?(\d+(\.\d*)?|\d{1,3}(,\d{3})+(\.\d*)?|\.\d+)([eE][+-]?\d+)? ?[%€$£¥]?",
-    ",": r"[+-]?[$€£¥]? ?(\d+(,\d*)?|\d{1,3}(\.\d{3})+(,\d*)?|,\d+)([eE][+-]?\d+)? ?[%€$£¥]?",
+    ".": _number_pattern((",", "'", "\u2019", "\u00a0", "\u202f"), r"\."),
+    ",": _number_pattern((r"\.", "'", "\u2019", "\u00a0", "\u202f", " "), ","),
 }
 """What a number looks like as text, by decimal sign; RE2 reads it too, and no text makes it backtrack far."""
+
+NUMBER_ORNAMENTS: Final = "[$€£¥%'\u2019\u00a0\u202f ()]|USD|EUR|GBP|CHF"
+"""What stands in and around a number besides its sign, digits, decimal and grouping signs."""
+
+OLDEST: Final = 89
+"""Ages above it identify, in HIPAA's words; where they are capped they are all one more than this."""
 
 CALENDAR_PARTS: Final = ("month", "weekday", "dayofyear")
 """Monday is weekday 0. A datetime adds the hour."""
 
-_CURRENCY = re.compile(r"[$€£¥% ]")
+_ORNAMENTS = re.compile(NUMBER_ORNAMENTS)
 _NUMBERS = {decimal: re.compile(pattern, re.ASCII) for decimal, pattern in NUMBER_PATTERNS.items()}
 _WHOLE = re.compile(r"([+-]?\d+)\.0+", re.ASCII)
 _LONGEST_NUMBER = 400  # no float needs more; longer texts only cost time
@@ -84,9 +103,9 @@ def parse_number(text: str, decimal: str = ".") -> float:
     """Return the number written in `text`; Refused if it is none. Groups of thousands, currency and % are read over."""
     if len(text) > _LONGEST_NUMBER or not _NUMBERS[decimal].fullmatch(text):
         raise Refused("not a number")
-    plain = _CURRENCY.sub("", text)
+    plain = _ORNAMENTS.sub("", text)
     plain = plain.replace(",", "") if decimal == "." else plain.replace(".", "").replace(",", ".")
-    value = float(plain)
+    value = -float(plain) if text.startswith("(") else float(plain)
     if math.isinf(value):
         raise Refused("too large a number")
     return value
@@ -194,6 +213,8 @@ class _Slot:
     cell: _NumberCell | _MomentCell | _CategoryCell
     parts: tuple[str, ...] = ()
     """Dates: what is made of the moment, in tensor order."""
+    capped: bool = False
+    """Ages: whether those over OLDEST are one value."""
 
 
 @dataclass(slots=True)
@@ -233,6 +254,7 @@ class Boundary:
         self.required: tuple[str, ...] = tuple(slot.name for slot in slots)
         self.places: Mapping[str, tuple[slice, slice]] = {slot.name: _places(slot) for slot in slots}
         """Of every required column: which columns of the numbers and of the strings it fills."""
+        self._capped = tuple(slot.at for slot in slots if slot.capped)
         self._plain = Plain(_layout(slots, (len(self.numbers), len(self.strings))), known)
 
     @classmethod
@@ -248,7 +270,7 @@ class Boundary:
                 slots.append(_Slot(column.name, strings, cell))
                 strings += 1
             elif parts:
-                slots.append(_Slot(column.name, len(numbers), cell, parts))
+                slots.append(_Slot(column.name, len(numbers), cell, parts, capped=column.reduced == "capped"))
                 numbers.extend(_part_names(column.name, parts, known))
         texts = [slot.name for slot in slots if isinstance(slot.cell, _CategoryCell)]
         texts += [column.name for column in schema.made if column.type == "category"]
@@ -258,9 +280,10 @@ class Boundary:
     def rows(self, rows: Sequence[Mapping[str, object]], *, strict: bool = False) -> Encoded:
         """Encode JSON rows; with `strict` a column that the source does not have is a problem, else a warning."""
         plain = self._plain.encode(rows)
-        if plain is not None:
-            return Encoded(*plain, plain=True)
-        return self._rows_by_rules(rows, strict=strict)
+        found = Encoded(*plain, plain=True) if plain is not None else self._rows_by_rules(rows, strict=strict)
+        if self._capped:
+            self._cap(found.numbers)
+        return found
 
     def _rows_by_rules(self, rows: Sequence[Mapping[str, object]], *, strict: bool) -> Encoded:
         """Encode JSON rows value by value."""
@@ -291,6 +314,7 @@ class Boundary:
                 numbers[:, slot.at : slot.at + len(slot.parts)] = _encode_moments(texts, slot, cell, findings)
             else:
                 strings[:, slot.at] = _encode_categories(texts, slot.name, cell, findings)
+        self._cap(numbers)
         return findings.encoded(numbers, strings)
 
     def complete(self, encoded: Encoded, *, checked: bool = True) -> Encoded:  # noqa: ARG002 - of boundaries with hooks
@@ -301,6 +325,11 @@ class Boundary:
         numbers = np.full((rows, len(self.numbers)), np.nan)
         strings = np.full((rows, len(self.strings)), "", dtype=object)
         return numbers, strings
+
+    def _cap(self, numbers: Numbers) -> None:
+        """Let ages over OLDEST be one value, in training and serving alike."""
+        for place in self._capped:
+            np.minimum(numbers[:, place], OLDEST + 1, out=numbers[:, place])
 
     def _trimmed(
         self, index: int, row: Mapping[str, object], strict: bool, findings: _Findings
@@ -499,6 +528,8 @@ def _parts(column: Column) -> tuple[str, ...]:
         return ()
     if column.role == "time" and column.pii:  # a date of a person's: it orders the rows and no more
         return ()
+    if column.reduced == "year":
+        return ("year",)
     day = ("day",) if column.role == "feature" or column.whole else ()
     hour = ("hour",) if column.type == "datetime" else ()
     return (*day, *CALENDAR_PARTS, *hour)
@@ -523,6 +554,7 @@ _DAY_S: Final = 86_400
 _PART: Final[dict[str, Callable[[datetime], float]]] = {
     "second": lambda moment: (moment - _EPOCH).total_seconds(),
     "day": lambda moment: (moment - _EPOCH).total_seconds() / _DAY_S,
+    "year": lambda moment: float(moment.year),
     "month": lambda moment: float(moment.month),
     "weekday": lambda moment: float(moment.weekday()),
     "dayofyear": lambda moment: float((moment.date() - date(moment.year, 1, 1)).days + 1),
@@ -537,6 +569,7 @@ def _days(moments: Moments) -> npt.NDArray[np.int64]:
 _PARTS: Final[dict[str, Callable[[Moments], npt.NDArray[np.int64] | Numbers]]] = {
     "second": lambda moments: moments.astype(np.int64),
     "day": lambda moments: moments.astype(np.int64) / _DAY_S,
+    "year": lambda moments: moments.astype("datetime64[Y]").astype(np.int64) + 1970,
     "month": lambda moments: moments.astype("datetime64[M]").astype(np.int64) % 12 + 1,
     "weekday": lambda moments: (_days(moments) + 3) % 7,  # 1970-01-01 was a Thursday
     "dayofyear": lambda moments: _days(moments) - _days(moments.astype("datetime64[Y]")) + 1,

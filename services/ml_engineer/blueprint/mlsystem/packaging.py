@@ -75,16 +75,21 @@ def package(workspace: Workspace, options: Namespace) -> dict[str, object]:
         "outcome": outcome,
         "servable": servable(outcome),
         "exported": exported,
-        "example": example(workspace.spec, msgspec.json.decode(files[SCHEMA], type=Schema)),
+        "example": example(workspace.spec, Package(version, digest, files)),
     }
 
 
-def example(spec: Spec, schema: Schema) -> dict[str, object]:
-    """Return a row to try, of middle values and frequent levels; none under a regime, since levels can be telling."""
+def example(spec: Spec, made: Package) -> dict[str, object]:
+    """Return a row to try, of middle values and frequent levels; none under a regime, since levels can be telling.
+
+    Dates are those of the newest row that came with the package: the contract knows no middle of them.
+    """
     if spec.governance.regime:
         return {}
-    mask = mask_of(schema, spec, captured=False)
-    row = mask(made_row(schema))
+    schema = made.schema()
+    newest, fed = example_rows(schema, made.reference())[-1], made_row(schema)
+    dates = {column.name for column in schema.columns if column.type in {"date", "datetime"}}
+    row = mask_of(schema, spec, captured=False)({**fed, **{name: newest.get(name) for name in fed if name in dates}})
     return {name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in row.items()}
 
 

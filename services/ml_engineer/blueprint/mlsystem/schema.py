@@ -45,7 +45,7 @@ class TaskSchema(msgspec.Struct, frozen=True, kw_only=True):
 class Reader(msgspec.Struct, frozen=True, kw_only=True):
     """How the source was read; enough to read the next file in the same way."""
 
-    format: Literal["csv", "parquet"] = "csv"
+    format: Literal["csv", "parquet", "jsonl"] = "csv"
     delimiter: str = ","
     quote: str = '"'
     encoding: str = "utf-8"
@@ -77,6 +77,9 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
     decimal: Literal[".", ","] = "."
     whole: bool = False
     """Time: whether its day reaches the model too, for what is derived of it; by itself it is no feature."""
+    reduced: Literal["", "year", "capped"] = ""
+    """What of personal data reaches the model where HIPAA allows that much: of a date its year, of an age no more than
+    that it is over 89. Then the column is a feature and no identifier."""
     pii: str = ""
     """What personal data it holds: a kind of `governance.kinds`, or what the spec calls it; empty: none."""
 

@@ -36,6 +36,8 @@ _FEW_OF_A_CLASS: Final = 50
 _RARE_CLASS: Final = 0.05
 _SOME: Final = 0.01  # share of rows from which equal ones are more than chance
 _FEWEST_TO_JUDGE: Final = 20
+_MOSTLY_NUMBERS: Final = 0.7
+_TELLING: Final = 0.5  # share of the different rows that one column tells apart, from which equal rows are copies
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,19 @@ def missing_values(audited: Audit) -> Iterator[Finding]:
         yield Finding("mostly_missing", (name,), "dropped", text)
 
 
+def nested(audited: Audit) -> Iterator[Finding]:
+    """Objects and lists within a row are no values that a request could send for a category."""
+    if audited.rows.files[0].format == "csv":
+        return
+    for scan in audited.features:
+        column = audited.rows.sql_name(scan.name)
+        sql = f"SELECT bool_and(left({column}, 1) IN ('{{', '[')) FROM {TABLE} WHERE {column} <> ''"  # noqa: S608
+        if scan.type in {"category", "text"} and audited.rows.query(sql) == [(True,)]:
+            text = f"{scan.name!r} holds objects or lists, from which no features are made; it is left out. "
+            text += "Give their parts as columns; a data.query can take them apart."
+            yield Finding("type_coerced", (scan.name,), "dropped", text, "ignore")
+
+
 def ids(audited: Audit) -> Iterator[Finding]:
     """Columns that name the row, or number it, are known by heart and never seen again."""
     for name, why in audited.identifiers.items():
@@ -158,6 +173,13 @@ def odd_types(audited: Audit) -> Iterator[Finding]:
             strays = "1 value that is none is" if scan.strays == 1 else f"{scan.strays:,} values that are none are"
             text = f"{scan.name!r} holds {what}; {strays} read as missing."
             yield Finding("type_coerced", (scan.name,), "converted", text)
+        numbers = max(scan.texts.numbers, scan.texts.commas)
+        measured = numbers > scan.texts.integers  # whole numbers may well be codes
+        if scan.type == "category" and measured and numbers >= _MOSTLY_NUMBERS * scan.texts.present:
+            share = f"{numbers / scan.texts.present:.0%}"
+            text = f"{scan.name!r} holds numbers in {share} of its rows and other text in the rest, so it is "
+            text += f"read as categories; correct the rest, or set columns.{scan.name}.type = 'number'."
+            yield Finding("type_coerced", (scan.name,), "converted", text)
         if scan.texts.zeros and scan.texts.integers == scan.texts.present:
             text = (
                 f"{scan.name!r} has digits with leading zeros; they are codes, not numbers, and are read as categories."
@@ -174,6 +196,22 @@ def dates(audited: Audit) -> Iterator[Finding]:
             yield Finding("ambiguous_date", (scan.name,), "asked", text)
 
 
+def copies(rows: Rows, features: Mapping[str, int]) -> npt.NDArray[np.intp] | None:
+    """Return for each row the first one that is equal in all features; None where rows do not repeat, or by chance.
+
+    `features`: name -> number of different values. Equal rows are copies if one column tells at least half of the
+    different rows apart: rows of a few levels are equal to others without being the same thing told twice.
+    """
+    if not features:
+        return None
+    mark = f"hash({', '.join(map(rows.sql_name, features))})"
+    marks = rows.connection.execute(f"SELECT {mark} AS mark FROM {TABLE}").fetchnumpy()["mark"]  # noqa: S608
+    _, first, of = np.unique(marks, return_index=True, return_inverse=True)
+    if rows.count - len(first) < _SOME * rows.count or max(features.values()) < _TELLING * len(first):
+        return None
+    return first[of]
+
+
 def double_rows(audited: Audit) -> Iterator[Finding]:
     """Rows that repeat another one, and equal rows with different outcomes; a few of them are chance."""
     columns = [audited.rows.sql_name(scan.name) for scan in audited.features]
@@ -186,9 +224,9 @@ def double_rows(audited: Audit) -> Iterator[Finding]:
     rows = audited.rows.count
     if repeated >= _SOME * rows:
         text = (
-            f"{int(repeated):,} of {rows:,} rows repeat another one in all features; they are kept, and can make the "
+            f"{int(repeated):,} of {rows:,} rows repeat another one in all features; they are kept, and where they are "
         )
-        yield Finding("duplicate_rows", (), "kept", text + "holdout look easier than new data.")
+        yield Finding("duplicate_rows", (), "kept", text + "copies, those that are equal are held out together.")
     if conflicting >= _SOME * rows and audited.target.task.kind != "regression":
         text = (
             f"{int(conflicting):,} of {rows:,} rows are equal to others in all features and differ in the target; no "

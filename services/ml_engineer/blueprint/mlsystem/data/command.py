@@ -7,6 +7,7 @@ source for a spec and leaves `work/validate/<digest>/` with result.json, schema.
 from __future__ import annotations
 
 import hashlib
+import shutil
 from argparse import Namespace
 from pathlib import Path
 from typing import Any, cast
@@ -14,18 +15,23 @@ from typing import Any, cast
 import msgspec
 import numpy as np
 
-from mlsystem.data import joins, origin, snapshot
+from mlsystem.data import joins, origin, snapshot, stored
 from mlsystem.data.contract import Contract, make_contract
 from mlsystem.data.database import is_database
 from mlsystem.data.dataset import SIDES, SPLIT_FILE
 from mlsystem.data.findings import Finding
+from mlsystem.data.origin import Origin
 from mlsystem.data.profile import profile_source
 from mlsystem.data.reader import Rows, read_files, told
+from mlsystem.data.snapshot import Snapshot
 from mlsystem.errors import DataError
+from mlsystem.governance.pseudonym import secret_of
+from mlsystem.governance.regimes import orders_alone, stores_masked
 from mlsystem.hooks import read_hooks
 from mlsystem.output import Reporter
-from mlsystem.schema import encode_schema
-from mlsystem.stages import Stage, Workspace, run_stage, stage_dir
+from mlsystem.registry import registry_of
+from mlsystem.schema import Schema, encode_schema
+from mlsystem.stages import Stage, Workspace, read_result, run_stage, stage_dir
 
 _KEYS = (
     "task.kind",
@@ -65,6 +71,7 @@ def validate(workspace: Workspace, _options: Namespace | None = None) -> dict[st
     """Command `validate`: return the stage's result, running it if need be, and write schema.json to the system."""
     origin.refresh(workspace.spec.data, workspace.root)
     stage = validate_stage(workspace)
+    _require_stored(workspace, stage)
     result = run_stage(workspace, stage, lambda out: _validate(workspace, stage.inputs, out))
     folder = stage_dir(workspace, "validate", str(result["digest"]))
     _replace(workspace.root / "schema.json", (folder / "schema.json").read_bytes())
@@ -76,6 +83,15 @@ def validate_stage(workspace: Workspace) -> Stage:
     hooks = read_hooks(workspace.root)
     own = () if hooks is None else (hashlib.sha256(hooks).hexdigest(),)
     return Stage("validate", _KEYS, (origin.fingerprint(workspace.spec.data, workspace.root), *own))
+
+
+def _require_stored(workspace: Workspace, stage: Stage) -> None:
+    """Undo a finished stage whose masked rows are gone: unlike others they cannot be read at the source again."""
+    folder = stage_dir(workspace, "validate", stage.digest(workspace))
+    if folder.is_dir():
+        kept = snapshot.record_of(read_result(workspace, "validate", folder.name))
+        if kept.masked and not (workspace.root / kept.path).is_dir():
+            shutil.rmtree(folder)
 
 
 def _validate(workspace: Workspace, inputs: tuple[str, ...], out: Path) -> dict[str, object]:
@@ -92,16 +108,29 @@ def _validate(workspace: Workspace, inputs: tuple[str, ...], out: Path) -> dict[
         reporter.progress("validate", 0.3, f"{raw:,} rows, {len(rows.names)} columns; looking at every value")
         contract = make_contract(rows, spec, read_hooks(workspace.root), late)
         reporter.progress("validate", 0.9, f"{len(contract.findings)} findings")
-        kept = spec.data.snapshot == "copy"
-        if kept:
-            snapshot.keep(found, workspace.root)
+        kept = _keep(workspace, found, rows, contract.schema, raw)
         np.save(out / SPLIT_FILE, _sides(contract, rows.count), allow_pickle=False)
         (out / "schema.json").write_bytes(encode_schema(contract.schema))
         return {
             **_result(contract, rows),
-            "snapshot": msgspec.to_builtins(snapshot.describe(found, raw, kept=kept)),
+            "snapshot": msgspec.to_builtins(kept),
             "source": msgspec.to_builtins(origin.inputs_of(spec.data, workspace.root)),
         }
+
+
+def _keep(workspace: Workspace, found: Origin, rows: Rows, schema: Schema, raw: int) -> Snapshot:
+    """Store the rows if they are to be stored, masked under a regime; `raw` is how many the source has."""
+    spec, root = workspace.spec, workspace.root
+    if not stores_masked(spec):
+        kept = spec.data.snapshot == "copy"
+        if kept:
+            snapshot.keep(found, root)
+        return snapshot.describe(found, raw, kept=kept)
+    with stored.masked(rows, schema, spec, lambda: secret_of(registry_of(workspace))) as masked:
+        snapshot.keep(masked, root)
+        described = snapshot.describe(masked, rows.count, kept=True)
+    stored.forget(found, root)
+    return msgspec.structs.replace(described, masked=True, ordinal=orders_alone(schema, spec))
 
 
 def _sides(contract: Contract, rows: int) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -24,6 +24,7 @@ from mlsystem.data.reader import Rows
 from mlsystem.data.scan import Scan, null_list, scan_column
 from mlsystem.data.target import read_target, require_column
 from mlsystem.errors import DataError
+from mlsystem.governance.regimes import reduced_to
 from mlsystem.schema import Column, Reader, Role, Schema, Table, TaskSchema
 from mlsystem.spec import Spec, seconds
 
@@ -34,6 +35,7 @@ _COLUMN_RULES: Final[Rules] = (
     audit.missing_values,
     personal_data,
     leaks,
+    audit.nested,
     audit.ids,
     audit.prose,
     audit.odd_types,
@@ -149,7 +151,9 @@ def _order(
         after[entity] = RoleOf("entity", findings[-1].text)
     moments = _moments(audited, time) if time else None
     groups = category_column(audited.rows.column(entity), null_list(spec.data.reader)) if entity else None
-    order = split.Order(audited.target.values, audited.target.task.kind != "regression", moments, groups)
+    levels = {name: audited.scans[name].texts.distinct for name, role in after.items() if role.role == "feature"}
+    copies = audit.copies(audited.rows, levels)
+    order = split.Order(audited.target.values, audited.target.task.kind != "regression", moments, groups, copies)
     by = "time" if time else "group" if entity else "random"
     return findings, after, order, by if spec.split.method == "auto" else spec.split.method
 
@@ -211,7 +215,7 @@ def _schema(audited: audit.Audit, roles: Mapping[str, RoleOf]) -> Schema:
     """Build the contract: encode the rows with a bare one, then fill in what the values show."""
     bare = Schema(
         task=audited.target.task,
-        columns=tuple(_column(scan, roles[scan.name], _pii(audited, scan, roles)) for scan in audited.scans.values()),
+        columns=tuple(_column(audited, scan, roles) for scan in audited.scans.values()),
         reader=_reader(audited),
     )
     boundary = Boundary.from_schema(bare)
@@ -235,7 +239,7 @@ def _reader(audited: audit.Audit) -> Reader:
     rows, options = audited.rows, audited.spec.data.reader
     decimals = {scan.decimal for scan in audited.scans.values() if scan.type == "number"}
     return Reader(
-        format=cast("Literal['csv', 'parquet']", rows.files[0].format),
+        format=rows.files[0].format,
         delimiter=rows.dialect.delimiter,
         quote=rows.dialect.quote,
         encoding=rows.files[0].encoding,
@@ -255,10 +259,12 @@ def _pii(audited: audit.Audit, scan: Scan, roles: Mapping[str, RoleOf]) -> str:
     return "unique_id" if names_somebody else ""
 
 
-def _column(scan: Scan, role: RoleOf, pii: str) -> Column:
+def _column(audited: audit.Audit, scan: Scan, roles: Mapping[str, RoleOf]) -> Column:
+    role, pii = roles[scan.name], _pii(audited, scan, roles)
     return Column(
         name=scan.name,
         type=scan.type,
+        reduced=reduced_to(pii, scan.type, audited.spec) if role.role == "feature" else "",
         role=role.role,
         reason=role.reason,
         nullable=scan.missing > 0,

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from mlsystem.boundary import Encoded, Numbers, Strings, category_column, moment_column, number_column
 from mlsystem.data import snapshot, split
+from mlsystem.data.audit import copies
 from mlsystem.data.derived import require_hooked
 from mlsystem.data.privacy import Masked
 from mlsystem.data.reader import Rows, read_files
@@ -66,10 +67,27 @@ class Dataset:
     log: Path | None = None
     """Where openings of the holdout are written; None counts nothing."""
     digest: str = ""
+    copies: split.Indices | None = None
+    """For each row the first one that is equal to it, where rows are copies of others."""
+    ordinal: bool = False
+    """Whether `time` is a place in the order of the rows, as masked rows have it of dates of people."""
+
+    @property
+    def dates(self) -> Numbers | None:
+        """`time` where it is seconds since 1970 UTC."""
+        column = _with_role(self.schema, "time")
+        return self.time if column and column.type in {"date", "datetime"} and not self.ordinal else None
+
+    @property
+    def together(self) -> Strings | None:
+        """Names of what was split as one: entities, or rows with their copies; None where every row stands alone."""
+        if self.method == "group":
+            return self.groups
+        return None if self.method == "time" or self.copies is None else self.copies.astype(object)
 
     def folds(self) -> list[split.Fold]:
         """Return (fit, valid) row indices within `train`; with time, every fold is validated on later rows."""
-        order = split.Order(self.target, self.schema.task.kind != "regression", self.time, self.groups)
+        order = split.Order(self.target, self.schema.task.kind != "regression", self.time, self.groups, self.copies)
         return split.folds(order, self.train, self.method, count=self.fold_count, gap_s=self.gap_s, seed=self.seed)
 
     def open_holdout(self, reason: str) -> Holdout:
@@ -94,7 +112,8 @@ def load(workspace: Workspace, digest: str) -> Dataset:
     result = read_result(workspace, "validate", digest)
     folder, spec = stage_dir(workspace, "validate", digest), workspace.spec
     schema = read_schema(folder / "schema.json")
-    paths = snapshot.locate(spec.data, snapshot.record_of(result).digest, workspace.root)
+    kept = snapshot.record_of(result)
+    paths = snapshot.locate(spec.data, kept.digest, workspace.root)
     rows = read_files(paths, spec.data.reader, threads=spec.search.threads)
     target = _target(rows, schema)
     sides = np.load(folder / SPLIT_FILE, allow_pickle=False)
@@ -106,8 +125,10 @@ def load(workspace: Workspace, digest: str) -> Dataset:
         encoded=require_hooked(boundary_of(schema, read_hooks(workspace.root)).table(table)),
         target=target,
         weight=_numbers(rows, schema, "weight"),
-        time=_time(rows, schema),
+        time=_numbers(rows, schema, "time") if kept.ordinal else _time(rows, schema),
+        ordinal=kept.ordinal,
         groups=_groups(rows, schema),
+        copies=copies(rows, _features(rows, schema)),
         train=np.flatnonzero(sides == SIDES["train"]),
         holdout=np.flatnonzero(sides == SIDES["holdout"]),
         schema=schema,
@@ -119,6 +140,12 @@ def load(workspace: Workspace, digest: str) -> Dataset:
         log=workspace.root / "work" / HOLDOUT_LOG,
         digest=digest,
     )
+
+
+def _features(rows: Rows, schema: Schema) -> dict[str, int]:
+    """Return the features that the rows have, with how many values each has."""
+    found = (column for column in schema.columns if column.role == "feature" and column.name in rows.names)
+    return {column.name: column.distinct for column in found}
 
 
 def _target(rows: Rows, schema: Schema) -> npt.NDArray[Any]:

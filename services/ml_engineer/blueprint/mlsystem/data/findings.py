@@ -6,7 +6,7 @@ Owns the closed lists of kinds and actions and how a finding changes the role of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -73,4 +73,12 @@ def apply(findings: Iterable[Finding], roles: Mapping[str, RoleOf]) -> tuple[tup
             told.append(Finding(finding.kind, finding.columns, "kept", text))
         if finding.role is not None:
             after.update({name: RoleOf(finding.role, finding.text) for name in free})
-    return tuple(told), after
+    return _without_overruled(told, after), after
+
+
+def _without_overruled(told: Sequence[Finding], after: Mapping[str, RoleOf]) -> tuple[Finding, ...]:
+    """Leave out that a column is kept, or asked about, where another finding has taken it away."""
+    taken = {name for name, role in after.items() if any(role.reason == finding.text for finding in told)}
+    return tuple(
+        finding for finding in told if finding.action not in {"kept", "asked"} or not taken & {*finding.columns}
+    )

@@ -12,17 +12,23 @@ from typing import Final
 
 import numpy as np
 
-from mlsystem.boundary import Strings
+from mlsystem.boundary import Strings, moment_column
 from mlsystem.data.audit import Audit, Personal
 from mlsystem.data.findings import Finding
 from mlsystem.data.reader import TABLE, Rows
 from mlsystem.data.scan import Scan, counts, distinct, null_list
+from mlsystem.governance.kinds import OLDEST
+from mlsystem.governance.mask import reduction
 from mlsystem.governance.pii import Values, in_value, recognised
-from mlsystem.governance.regimes import NO_PII, looked_for, masks, strays
+from mlsystem.governance.regimes import NO_PII, looked_for, masks, reduced_to, strays
 from mlsystem.schema import Column
 from mlsystem.spec import ReaderOptions, Spec
 
 _SAMPLE: Final = 200  # most frequent values that are looked at
+_REDUCED: Final = {
+    "year": "the model is given the year alone",
+    "capped": f"all over {OLDEST} are one value for the model",
+}
 _SUSPECT: Final = "@|([0-9].*){6}|[A-Z]{2}[0-9]{2}"
 """RE2: what every stray pattern has in it, so that few of many texts are looked at closely."""
 
@@ -32,10 +38,24 @@ def personal_data(audited: Audit) -> Iterator[Finding]:
     action = "masked" if masks(audited.spec) else "dropped"
     end = "it is no feature, and its values are kept out of contract and reports."
     for name, personal in audited.personal.items():
-        if audited.roles[name].role not in {"time", "label_time", "entity"}:
+        if audited.roles[name].role in {"time", "label_time", "entity"}:
+            continue
+        reduced = reduced_to(personal.kind, audited.scans[name].type, audited.spec)
+        if reduced == "capped" or (reduced == "year" and _several_years(audited, audited.scans[name])):
+            text = f"{name!r} looks like {personal.words}: {_REDUCED[reduced]}, and no more is kept."
+            yield Finding("pii", (name,), "converted", text)
+        else:
             yield Finding("pii", (name,), action, f"{name!r} looks like {personal.words}: {end}", "ignore")
     if masks(audited.spec):
         yield from _stray(audited)
+
+
+def _several_years(audited: Audit, scan: Scan) -> bool:
+    """Whether the year of a date says anything."""
+    nulls = null_list(audited.spec.data.reader)
+    seconds = moment_column(audited.rows.column(scan.name), scan.format or "iso", nulls)[0]
+    years = seconds[~np.isnan(seconds)].astype("datetime64[s]").astype("datetime64[Y]")
+    return len(np.unique(years)) > 1
 
 
 def personal_columns(audited: Audit) -> dict[str, Personal]:
@@ -68,6 +88,9 @@ class Masked(Mapping[str, Strings]):
             return values
         if column.pii and column.role != "feature":
             return np.full(len(values), "", dtype=object)
+        if reduced := reduction(column):
+            kept = {text: reduced(text) for text in dict.fromkeys(values.tolist())}
+            return np.array([kept[text] for text in values.tolist()], dtype=object)
         return _without_strays(values, self._spec) if column.type in {"category", "text"} else values
 
     def __iter__(self) -> Iterator[str]:

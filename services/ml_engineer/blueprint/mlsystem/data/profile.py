@@ -18,7 +18,7 @@ from mlsystem.data import audit
 from mlsystem.data.findings import Finding, RoleOf, apply
 from mlsystem.data.privacy import personal_columns, personal_data, values_of
 from mlsystem.data.reader import TABLE, Rows, read_rows
-from mlsystem.data.scan import Scan, counts, null_list, scan_column
+from mlsystem.data.scan import Scan, counts, null_list, plain_number, scan_column
 from mlsystem.data.target import FEWEST_ROWS, Candidate, Target, candidates, kind_of, require_column
 from mlsystem.errors import DataError
 from mlsystem.governance.kinds import DETECTORS
@@ -139,11 +139,7 @@ def _bounds(rows: Rows, scan: Scan) -> tuple[Any, Any]:
     """Return the smallest and the largest number, or the first and the last day."""
     column = rows.sql_name(scan.name)
     if scan.numeric:
-        plain = f"regexp_replace({column}, '[$€£¥% ]', '', 'g')"
-        swapped = (",", "") if scan.decimal == "." else (".", "")
-        plain = f"replace({plain}, '{swapped[0]}', '{swapped[1]}')"
-        plain = plain if scan.decimal == "." else f"replace({plain}, ',', '.')"
-        value = f"TRY_CAST({plain} AS DOUBLE)"
+        value = f"TRY_CAST({plain_number(column, scan.decimal)} AS DOUBLE)"
     elif scan.moment and scan.format == "iso":
         value = f"CASE WHEN regexp_matches({column}, '^\\d{{4}}-') THEN left({column}, 10) END"
     elif scan.moment:

@@ -23,7 +23,7 @@ from mlsystem.boundary import NUMBER_NULLS
 from mlsystem.data.database import Result
 from mlsystem.data.quoting import identifier, literal
 from mlsystem.data.reader import TABLE, Rows, read_files
-from mlsystem.data.scan import Scan, null_list, scan_column
+from mlsystem.data.scan import Scan, null_list, plain_number, scan_column
 from mlsystem.errors import DataError
 from mlsystem.spec import ReaderOptions
 
@@ -144,18 +144,12 @@ def _typed(rows: Rows, scan: Scan, options: ReaderOptions) -> str:
     listed = ", ".join(literal(null.strip().lower()) for null in nulls)
     value = f"CASE WHEN lower({text}) NOT IN ({listed}) THEN {text} END"
     if scan.numeric:
-        return f"TRY_CAST({_plain_number(value, scan.decimal)} AS {_TYPES[scan.type]})"
+        return f"TRY_CAST({plain_number(value, scan.decimal)} AS {_TYPES[scan.type]})"
     if scan.moment:
         form = scan.format or "iso"
         moment = f"TRY_CAST({value} AS TIMESTAMP)" if form == "iso" else f"try_strptime({value}, {literal(form)})"
         return f"CAST({moment} AS {_TYPES[scan.type]})"
     return value
-
-
-def _plain_number(text: str, decimal: str) -> str:
-    """Return SQL for a number as SQL writes it: without currency, percent, blanks and separators of thousands."""
-    plain = f"regexp_replace({text}, '[$€£¥% ]', '', 'g')"
-    return f"replace({plain}, ',', '')" if decimal == "." else f"replace(replace({plain}, '.', ''), ',', '.')"
 
 
 def _require_select(sql: str) -> None:

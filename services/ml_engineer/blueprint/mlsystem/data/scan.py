@@ -13,7 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, cast
 
-from mlsystem.boundary import NUMBER_NULLS, NUMBER_PATTERNS
+from mlsystem.boundary import NUMBER_NULLS, NUMBER_ORNAMENTS, NUMBER_PATTERNS
+from mlsystem.data.quoting import literal
 from mlsystem.data.reader import TABLE, Rows
 from mlsystem.errors import DataError
 from mlsystem.schema import NULLS, ColumnType
@@ -146,6 +147,13 @@ def distinct(rows: Rows, name: str) -> str:
     return f"SELECT {column} AS v, count(*) AS n FROM {TABLE} GROUP BY {column}"  # noqa: S608 - generated names
 
 
+def plain_number(text: str, decimal: str) -> str:
+    """Return SQL for a number as SQL writes it: without currency, percent, blanks and separators of thousands."""
+    plain = f"regexp_replace({text}, {literal(NUMBER_ORNAMENTS)}, '', 'g')"
+    plain = f"CASE WHEN starts_with({text}, '(') THEN '-' ELSE '' END || {plain}"
+    return f"replace({plain}, ',', '')" if decimal == "." else f"replace(replace({plain}, '.', ''), ',', '.')"
+
+
 def _lowered(nulls: Iterable[str]) -> list[str]:
     return ["", *(text.strip().lower() for text in nulls)]
 
@@ -153,12 +161,13 @@ def _lowered(nulls: Iterable[str]) -> list[str]:
 def _texts(rows: Rows, name: str, options: ReaderOptions) -> Texts:
     """Count what kinds of text a column holds, over its distinct texts."""
     sql = f"""WITH v AS ({distinct(rows, name)}),
-        p AS (SELECT *, regexp_full_match(v, $dot) AS dot, regexp_full_match(v, '[+-]?\\d+') AS whole
+        p AS (SELECT *, regexp_full_match(v, $dot) AS dot, regexp_full_match(v, $comma) AS comma,
+                regexp_full_match(v, '[+-]?\\d+') AS whole
               FROM v WHERE NOT list_contains($nulls, lower(v)))
         SELECT coalesce(sum(n), 0), count(*), coalesce(sum(n) FILTER (dot), 0),
             coalesce(sum(n) FILTER (dot AND NOT contains(v, ',') AND NOT contains(v, '.')), 0)
-              + coalesce(sum(n) FILTER ((contains(v, ',') OR contains(v, '.')) AND regexp_full_match(v, $comma)), 0),
-            coalesce(sum(n) FILTER (NOT dot AND contains(v, ',') AND regexp_full_match(v, $comma)), 0),
+              + coalesce(sum(n) FILTER (comma AND (NOT dot OR contains(v, ',') OR contains(v, '.'))), 0),
+            coalesce(sum(n) FILTER (comma AND NOT dot AND contains(v, ',')), 0),
             coalesce(sum(n) FILTER (whole), 0), count(*) FILTER (whole AND regexp_matches(v, '^[+-]?0\\d')),
             coalesce(sum(n) FILTER (list_contains($unknown, lower(v))), 0),
             coalesce(sum(n * length(v)) / sum(n), 0),

@@ -1,7 +1,8 @@
 """The bytes that a model saw, kept under their digest in `data/snapshots/<digest>/`.
 
 Owns copying them there in one step, finding them again, and what a record says about them. Files of the source are
-kept byte for byte, so that their digest is the one that their owner computes; the rows of a query as canonical text.
+kept byte for byte, so that their digest is the one that their owner computes; the rows of a query as canonical text,
+and where data are under a regime so are the rows that `stored` leaves of either.
 With `data.snapshot = "digest"` nothing is kept: the source is read again, and must give the same bytes. Leaves the
 copy in the registry to `archive`, parsing to `reader`.
 """
@@ -40,6 +41,10 @@ class Snapshot(msgspec.Struct, frozen=True):
     path: str = ""
     """Relative to the system; empty if nothing was kept."""
     files: tuple[Kept, ...] = ()
+    masked: bool = False
+    """Whether these are not the bytes of the source but its rows without what identifies, as a regime asks."""
+    ordinal: bool = False
+    """Whether its time is a place in the order of the rows and no date."""
 
 
 def folder_of(root: Path, digest: str) -> Path:

@@ -32,6 +32,18 @@ class Order:
     """Whether the target holds class indices."""
     time: npt.NDArray[np.float64] | None = None
     groups: npt.NDArray[np.object_] | None = None
+    copies: Indices | None = None
+    """For each row the first one that is equal to it; None where rows do not repeat."""
+
+    @property
+    def firsts(self) -> Indices:
+        """The rows that repeat no earlier one."""
+        rows = np.arange(len(self.target))
+        return rows if self.copies is None else np.flatnonzero(self.copies == rows)
+
+    def spread(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Give every row the value of the first one that is equal to it."""
+        return values if self.copies is None else values[self.copies]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +59,9 @@ class Split:
 def split_rows(order: Order, method: Method, *, holdout: float, gap_s: float, seed: int) -> Split:
     """Part the rows; DataError if one side would be left with nothing to learn or to measure."""
     generator = np.random.default_rng(seed)
+    if gap_s and method != "time":
+        text = f"split.gap needs an order in time, and the split is {method}: name the column of dates in data.time"
+        raise DataError("no_order", f"{text}, or remove split.gap")
     if method == "time":
         split = _by_time(order, holdout, gap_s)
     elif method == "group":
@@ -103,18 +118,23 @@ def _by_group(order: Order, share: float, generator: np.random.Generator) -> Spl
 
 
 def _at_random(order: Order, share: float, generator: np.random.Generator) -> Split:
-    """Hold out the same share of every class, or of every tenth of a numeric target; single rows stay in training."""
+    """Hold out the same share of every class, or of every tenth of a numeric target; single rows stay in training.
+
+    Copies of a row go with it: a model that knows a row by heart would otherwise be measured on that row.
+    """
     held = np.zeros(len(order.target), dtype=bool)
     seen = 0
-    for rows in _strata(order, np.arange(len(order.target))):
+    for rows in _strata(order, order.firsts):
         seen += len(rows)
         if order.classes:
             count = max(round(len(rows) * share), min(len(rows) - 1, 1))
         else:
             count = round(seen * share) - int(held.sum())
         held[generator.permutation(rows)[:count]] = True
+    held = order.spread(held)
     spread = "every class" if order.classes else "every range of the target"
     why = f"rows are drawn at random, the same share of {spread}: nothing orders or groups them"
+    why += "" if order.copies is None else "; equal rows are on one side"
     return Split("random", np.flatnonzero(~held), np.flatnonzero(held), why)
 
 
@@ -158,10 +178,10 @@ def _deal_groups(groups: npt.NDArray[np.object_], count: int, generator: np.rand
 def _deal_evenly(order: Order, train: Indices, count: int, generator: np.random.Generator) -> Indices:
     part = np.zeros(len(order.target), dtype=np.intp)
     offset = 0
-    for rows in _strata(order, train):
+    for rows in _strata(order, np.intersect1d(train, order.firsts)):
         part[generator.permutation(rows)] = (np.arange(len(rows)) + offset) % count
         offset += len(rows)
-    return part[train]
+    return order.spread(part)[train]
 
 
 def _require_sides(order: Order, split: Split) -> None:

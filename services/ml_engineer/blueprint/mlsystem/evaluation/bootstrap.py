@@ -36,12 +36,13 @@ class Resampling:
         """Yield the row weights of one resample after the other; the same ones each time."""
         rows = len(self.weight)
         generator = np.random.default_rng(self.seed)
-        units, count = self._units()
+        units, count = self.units()
         for _ in range(int(np.clip(WORK // max(rows, 1), FEWEST_RESAMPLES, RESAMPLES))):
             drawn = _counts(generator, count)[units] if self.time is None else _blocks(generator, self.time)
             yield self.weight * drawn
 
-    def _units(self) -> tuple[Ints, int]:
+    def units(self) -> tuple[Ints, int]:
+        """Return each row's unit, of rows that are alike, and how many units there are; time is left aside."""
         if self.groups is None:
             return np.arange(len(self.weight)), len(self.weight)
         _, units = np.unique(self.groups.astype(str), return_inverse=True)

@@ -143,11 +143,11 @@ def _answers(folder: Path, dataset: Dataset, record: Record, rows: Ints) -> Answ
     boundary = rows_of(dataset, rows)
     output = "value" if record.kind == "regression" else "probabilities"
     model, linear = (Session((folder / name).read_bytes()).run(boundary, output)[0] for name in (MODEL, LINEAR))
-    by_group = dataset.method == "group" and dataset.groups is not None
+    together = dataset.together
     resampling = Resampling(
         weight=weights_of(dataset, rows),
-        time=None if by_group or dataset.time is None else np.nan_to_num(dataset.time[rows], nan=-np.inf),
-        groups=dataset.groups[rows] if by_group and dataset.groups is not None else None,
+        time=None if together is not None or dataset.time is None else np.nan_to_num(dataset.time[rows], nan=-np.inf),
+        groups=None if together is None else together[rows],
         seed=record.seed,
     )
     baselines = {baseline.name: baseline.answers(len(rows)) for baseline in record.baselines}
@@ -251,7 +251,7 @@ def _gates(spec: Spec, found: _Found) -> list[Gate]:
     trivial = _gain(record, answers, found.best.name)
     others = [_gain(record, answers, baseline.name) for baseline in record.baselines if not baseline.gated]
     decided = [
-        gates.parity_gate(found.parity, spec.gates.parity),
+        gates.parity_gate(found.parity, spec.gates.parity, labels=record.kind != "regression"),
         gates.trivial_gate(trivial, others, required=spec.gates.beats_trivial),
         gates.contract_gate(found.latency or None, found.problem),
         gates.latency_gate(found.latency or None, spec.objectives.latency_ms_p99),
@@ -259,7 +259,6 @@ def _gates(spec: Spec, found: _Found) -> list[Gate]:
     ]
     if record.kind != "regression":
         labels = np.asarray(answers.target, np.int64)
-        weight = answers.resampling.weight
-        decided.append(gates.calibration_gate(labels, answers.model, weight, spec.gates.ece, seed=record.seed))
+        decided.append(gates.calibration_gate(labels, answers.model, answers.resampling, spec.gates.ece))
     values = {name: row["value"] for name, row in found.metrics.items()}
     return [*decided, *gates.floor_gates(values, spec.gates.floors)]

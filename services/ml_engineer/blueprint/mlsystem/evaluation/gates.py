@@ -14,6 +14,7 @@ from typing import Final, Literal
 import numpy as np
 
 from mlsystem.compile.parity import Parity
+from mlsystem.evaluation.bootstrap import Resampling
 from mlsystem.evaluation.metrics import SMALLER_IS_BETTER, score
 from mlsystem.features.arrays import Floats, Ints
 from mlsystem.governance import regimes
@@ -49,11 +50,12 @@ def outcome(gates: Sequence[Gate]) -> Outcome:
     return "partial" if failed else "success"
 
 
-def parity_gate(parity: Parity, limit: float) -> Gate:
+def parity_gate(parity: Parity, limit: float, *, labels: bool = True) -> Gate:
     """Decide whether the file answers like the model that was fitted; a limit of 0 reports only."""
+    flips = f"; {parity.flips} labels flip" if labels else ""
     text = (
         f"The compiled model differs from the native one by at most {parity.largest:.1e} over {parity.rows} rows, "
-        f"hostile ones included; {parity.flips} labels flip."
+        f"hostile ones included{flips}."
     )
     if limit <= 0:
         return Gate("parity", parity.largest, None, passed=True, text=f"{text} Reported only.")
@@ -77,19 +79,20 @@ def _gained(gain: Gain) -> str:
     return f"{gain.metric} {_short(gain.value)} ({interval})"
 
 
-def calibration_gate(target: Ints, probabilities: Floats, weight: Floats, limit: float, *, seed: int) -> Gate:
+def calibration_gate(target: Ints, probabilities: Floats, rows: Resampling, limit: float) -> Gate:
     """Decide whether probabilities mean what they say.
 
     A few rows show a calibration error even when every probability is right, so the gate fails only if the error is
-    over the limit and beyond what a perfectly calibrated model would show by chance in 95 of 100 cases.
+    over the limit and beyond what a perfectly calibrated model would show by chance in 95 of 100 cases. Rows of one
+    unit may all turn out alike.
     """
     kind = "binary" if probabilities.shape[1] == 2 else "multiclass"
-    value = score("ece", kind, target, probabilities, weight)
+    value = score("ece", kind, target, probabilities, rows.weight)
     if limit <= 0:
         return Gate("ece", value, None, passed=True, text=f"Calibration error {value:.3f}. Reported only.")
     if value <= limit:
         return Gate("ece", value, limit, passed=True, text=f"Calibration error {value:.3f}, at most {limit:g} allowed.")
-    chance = _chance_ece(probabilities, weight, kind, seed)
+    chance = _chance_ece(probabilities, rows, kind)
     text = (
         f"Calibration error {value:.3f} is over {limit:g}; with {len(target)} rows a perfectly calibrated model shows "
         f"up to {chance:.3f} by chance."
@@ -150,14 +153,15 @@ def _rules_gate(name: str, rules: Sequence[regimes.Rule]) -> Gate:
     return Gate(name, float(len(broken)), 0.0, not broken, f"{told[:1].upper()}{told[1:]}.")
 
 
-def _chance_ece(probabilities: Floats, weight: Floats, kind: Literal["binary", "multiclass"], seed: int) -> float:
+def _chance_ece(probabilities: Floats, rows: Resampling, kind: Literal["binary", "multiclass"]) -> float:
     """Return the 95 % quantile of the calibration error when labels are drawn from the probabilities themselves."""
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(rows.seed)
     reached = np.cumsum(probabilities, axis=1)
-    draws = generator.random((CHANCE_DRAWS, len(probabilities), 1))
+    units, count = rows.units()
+    draws = generator.random((CHANCE_DRAWS, count, 1))[:, units]
     last = probabilities.shape[1] - 1
     values = [
-        score("ece", kind, np.minimum((draw > reached).sum(axis=1), last), probabilities, weight) for draw in draws
+        score("ece", kind, np.minimum((draw > reached).sum(axis=1), last), probabilities, rows.weight) for draw in draws
     ]
     return float(np.quantile(values, CHANCE_LEVEL))
 

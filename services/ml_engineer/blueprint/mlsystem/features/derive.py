@@ -146,6 +146,8 @@ class ContractColumns:
     @staticmethod
     def _refused(column: Column) -> str:
         """Return why a column may not be used, nothing if it may."""
+        if column.reduced == "year":
+            return f"{column.name!r} holds dates of people, of which the model is given the year alone"
         if column.role in {"feature", "time"}:
             return "" if column.type in _TYPES else f"{column.name!r} is free text, of which nothing is derived"
         reason = f": {column.reason}" if column.reason else ""

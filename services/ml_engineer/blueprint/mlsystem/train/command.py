@@ -1,7 +1,7 @@
 """The command `train` and its stage: model.onnx, linear.onnx, native.json and train.json from the training rows.
 
 Owns the way from a dataset to a `Problem`, the files and the result. Leaves the search to `search`. The budget is
-the stage's wall time: loading, fitting and compiling all come out of it.
+the stage's wall time once the libraries are there: loading, fitting and compiling all come out of it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,9 +63,10 @@ _TIMED_RUNS = 200
 
 def train(workspace: Workspace, _options: Namespace | None = None) -> dict[str, object]:
     """Command `train`: return the stage's result, running it if need be."""
-    clock = Clock.start(seconds(workspace.spec.search.budget))
 
     def run(out: Path) -> dict[str, object]:
+        import_module("mlsystem.train.search")  # the fitting libraries; from a cold disk they take as long as a search
+        clock = Clock.start(seconds(workspace.spec.search.budget))
         workspace.reporter.progress(STEP, 0.0, "loading the training rows")
         dataset = load(workspace, validate_stage(workspace).digest(workspace))
         return fit(dataset, workspace.spec, out, Run(clock, workspace.reporter, own=_own_file(workspace)))
@@ -184,7 +186,7 @@ def as_problem(dataset: Dataset, metric: str, seed: int, expressions: Mapping[st
         weight=weights_of(dataset, rows),
         folds=affordable(folds, len(rows) * (numbers.shape[1] + strings.shape[1]), in_time=dataset.method == "time"),
         time=None if dataset.method != "time" or dataset.time is None else dataset.time[rows],
-        groups=None if dataset.method != "group" or dataset.groups is None else dataset.groups[rows],
+        groups=None if dataset.together is None else dataset.together[rows],
         seed=seed,
         derivation=derive(dataset.schema, expressions),
     )

@@ -31,7 +31,7 @@ from mlsystem.train.record import STEP
 from mlsystem.train.trees import Pace, fit_trees, recipes
 
 MEMBERS = 5
-"""Steps that progress is told in: linear, three configurations, and what is made of them."""
+"""Steps that progress is told in: linear, three configurations (four in regression), and what is made of them."""
 
 OPTIMISM = 0.6
 """A configuration is started if this share of the time of the one before it is left."""
@@ -125,7 +125,7 @@ def _candidates(problem: Problem, matrices: Matrices, settings: Settings, ledger
     if linear is not None:
         yield linear
     before_s = 0.0
-    for recipe in recipes(len(problem.weight)):
+    for recipe in recipes(problem.kind, len(problem.weight)):
         if settings.families and "lightgbm" not in settings.families:
             return
         if settings.replay is not None and recipe.name not in settings.replay.fitted:

@@ -19,7 +19,7 @@ import lightgbm as lgb
 import numpy as np
 
 from mlsystem.compile.members import Trees
-from mlsystem.compile.model import link
+from mlsystem.compile.model import Kind, link
 from mlsystem.features.arrays import Floats, Ints, Singles
 from mlsystem.train.candidate import Candidate, predicted_rows
 from mlsystem.train.clock import Clock
@@ -67,12 +67,16 @@ SMALL = Recipe(
 PLAIN = Recipe("lightgbm")
 RANDOM = Recipe("lightgbm_random", {"extra_trees": True, "feature_fraction": 0.7})
 
+MEDIAN = Recipe("lightgbm_median", {**SMALL.parameters, "objective": "regression_l1"})
+"""Learns the absolute error, which it is judged by: a few huge values of the target pull a mean, and no median."""
+
 MANY_ROWS = 50_000
 
 
-def recipes(rows: int) -> tuple[Recipe, ...]:
+def recipes(kind: Kind, rows: int) -> tuple[Recipe, ...]:
     """Return the configurations in the order of trying: small trees win on few rows, and cannot on many."""
-    return (SMALL, PLAIN, RANDOM) if rows < MANY_ROWS else (PLAIN, RANDOM, SMALL)
+    found = (SMALL, MEDIAN, PLAIN, RANDOM) if rows < MANY_ROWS else (PLAIN, RANDOM, MEDIAN, SMALL)
+    return tuple(recipe for recipe in found if recipe is not MEDIAN or kind == "regression")
 
 
 @dataclass(frozen=True, slots=True)
