@@ -88,6 +88,10 @@ class Discovery:
             understanding = with_target(understanding, profile)
         elif found.question is not None:
             understanding = replace(understanding, questions=(found.question,))
+        target = understanding.known.get("task.target")
+        unnamed = not reading.named and (target is None or target.origin == "workspace")
+        if unnamed and (why := intents.unlearnt(request.request)):
+            raise Permanent(why)
         understanding = with_missing(understanding)
         return with_defaults(understanding) if request.accept_defaults else understanding
 

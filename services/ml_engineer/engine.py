@@ -70,6 +70,13 @@ class OwnModel(Result):
     """Columns of the data that it has inputs for."""
 
 
+class Problem(Result):
+    """Something about the data that shows before anybody has said what is predicted."""
+
+    code: str
+    columns: tuple[str, ...] = ()
+
+
 class Profile(Result):
     """`mlsystem profile`."""
 
@@ -79,6 +86,7 @@ class Profile(Result):
     time: tuple[str, ...] = ()
     entity: tuple[str, ...] = ()
     reader: dict[str, JsonValue] = {}
+    problems: tuple[Problem, ...] = ()
     model: OwnModel | None = None
     """A model that the request brings along, where it does."""
 

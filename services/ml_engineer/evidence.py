@@ -59,11 +59,27 @@ def own_gates(tested: Tested | None, drill: Mapping[str, JsonValue]) -> list[Gat
         passed = tested.passed
         gates.append(Gate(name="delivered_tests", value=passed, threshold=True, passed=passed, text=tested.text))
     if drill:
-        scenarios = cast("Sequence[Mapping[str, JsonValue]]", drill.get("scenarios") or ())
-        wrong = [str(found.get("text")) for found in scenarios if not found.get("ok")]
-        told = "; ".join(wrong) or f"{len(scenarios)} failures were played on a copy, and it recovered from each"
+        played = trials(drill)
+        wrong = [str(found.get("text")) for found in played if not found.get("ok")]
+        told = "; ".join(wrong) or f"{len(played)} failures were played on a copy, and it recovered from each"
         gates.append(Gate(name="recovery", value=not wrong, threshold=True, passed=not wrong, text=told))
     return gates
+
+
+def trials(drill: Mapping[str, JsonValue]) -> Sequence[Mapping[str, JsonValue]]:
+    """The failures that a drill played, each with what came of it."""
+    return cast("Sequence[Mapping[str, JsonValue]]", drill.get("scenarios") or ())
+
+
+def told_rollback(trial: Mapping[str, JsonValue]) -> str:
+    """How the rollback of a drill went, in a sentence; empty where it was not played, or did not come to an end."""
+    took = trial.get("recover_s")
+    if not isinstance(took, int | float):
+        return ""
+    return (
+        f"In the drill the version before answered {took:.2f} s after the command was typed, "
+        f"and {trial.get('failed')} of {trial.get('requests')} requests failed meanwhile."
+    )
 
 
 def _result(case: ET.Element) -> TestResult:

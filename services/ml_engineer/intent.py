@@ -64,6 +64,32 @@ _UNSERVED: Final = (
         "TensorFlow Serving runs TensorFlow graphs, and the delivered model is one ONNX graph",
     ),
 )
+_UNLEARNT: Final = (
+    (
+        _pattern(rf"{_POLITE}(?:cluster|segment|group)\b|\bclustering\b|\binto \w+ (?:clusters|segments|groups)\b"),
+        "groups that nobody has named cannot be learnt: name the column that holds the group of each row",
+    ),
+    (
+        _pattern(
+            r"\bchat ?-?bots?\b|\bllms?\b|\blanguage models?\b|\bgpt\b"
+            rf"|{_POLITE}(?:summari[sz]e|translate|write|generate|transcribe|caption)\b"
+        ),
+        "language is not generated here: name a column that is to be predicted from the others",
+    ),
+    (
+        _pattern(r"\b(?:images?|photos?|pictures?|videos?|audio|speech|computer vision|object detection)\b"),
+        "pictures, sound and films are not read here: give a table of what is known of each, with a target",
+    ),
+    (
+        _pattern(rf"{_POLITE}recommend\b|\brecommend(?:er|ation)s?\b"),
+        "rankings for a person are not learnt here: name a column of a table, such as whether an offer was bought",
+    ),
+    (
+        _pattern(r"\b(?:anomal(?:y|ies)|outliers?)\b|\breinforcement learning\b|\buplift\b"),
+        "there is nothing to learn from without outcomes: name the column that says which rows were such cases",
+    ),
+)
+"""What is not made from a table with a target, and what would be needed instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +136,12 @@ def refused_servers(request: str) -> tuple[str, ...]:
         " for KServe, or give model.onnx to Triton"
         for why in asked
     )
+
+
+def unlearnt(request: str) -> str:
+    """Why a request that names no column to predict cannot be carried out, and what is needed; empty if it can be."""
+    found = next((why for pattern, why in _UNLEARNT if pattern.search(request)), "")
+    return f"no column to predict is named, and {found}" if found else ""
 
 
 def systems_meant(request: str, systems: Mapping[str, Mapping[str, JsonValue]]) -> tuple[str, ...]:

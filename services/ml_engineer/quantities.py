@@ -60,12 +60,20 @@ def milliseconds(value: AnswerValue) -> float:
     match = (_TIME.search(text, high.end()) if high else None) or _TIME.search(text)
     if match is not None:
         scale = next(scale for letters, scale in _MILLISECONDS if match["unit"].startswith(letters))
-        return float(match["amount"].replace(",", "")) * scale
+        found = float(plain_amount(match["amount"])) * scale
+        if not found > 0:
+            raise UnreadableError(f"{value!r} asks for an answer in no time; say a time above 0 ms, or 'none'")
+        return found
     if re.search(r"\d", _P99.sub("", text)) is None and _NOTHING.search(text):
         return 0.0
     if re.fullmatch(r"[\d,_.]+", text.strip()):
         return number(text)
     raise UnreadableError(f"{value!r} is no latency such as '20 ms'")
+
+
+def plain_amount(text: str) -> str:
+    """`1,500` as 1500 and `1,5` as 1.5."""
+    return re.sub(r",(?=\d{3}(?!\d))", "", text).replace(",", ".")
 
 
 def per_second(value: AnswerValue) -> float:

@@ -16,7 +16,20 @@ from services._runtime.errors import Permanent
 from services._runtime.workspace import inside, rooted
 from services.ml_engineer.slots import SLOTS_BY_ID, Known, listed
 
-_SUFFIXES: Final = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".gz")
+_SUFFIXES: Final = (
+    ".csv",
+    ".tsv",
+    ".txt",
+    ".parquet",
+    ".pq",
+    ".jsonl",
+    ".ndjson",
+    ".json",
+    ".db",
+    ".sqlite",
+    ".sqlite3",
+    ".gz",
+)
 _ONNX: Final = ".onnx"
 _LONGEST_HEADER: Final = 64 * 1024
 _MOST_FILES: Final = 20_000
@@ -102,7 +115,7 @@ def _first_line(path: Path) -> bytes:
 
 
 def existing(workspace: Path, names: Iterable[str]) -> tuple[str, ...]:
-    """Named files, `/`-rooted. Raises Permanent for one that is not there, with the nearest names."""
+    """Named files and patterns, `/`-rooted. Raises Permanent for one that is not there, with the nearest names."""
     return tuple(_one(workspace, name) for name in names)
 
 
@@ -118,7 +131,7 @@ def _located(workspace: Path, name: str) -> str:
     given = Path(_plain(name))
     if given.is_absolute() and given.resolve().is_relative_to(workspace) and given.is_file():
         return rooted(workspace, given)
-    if inside(workspace, str(given)).is_file():
+    if inside(workspace, str(given)).is_file() or _matches(workspace, given):
         return "/" + str(given).lstrip("/")
     files = [rooted(workspace, path) for path in _data_files(workspace)]
     named = [path for path in files if PurePosixPath(path).name == given.name]
@@ -127,6 +140,12 @@ def _located(workspace: Path, name: str) -> str:
     close = named[:_SHOWN_FILES] or [f"/{path}" for path in _nearest(str(given), files)]
     hint = f"the nearest are {', '.join(close)}" if close else "it holds no data file of a similar name"
     raise Permanent(f"there is no file {name!r} in the workspace {workspace}: {hint}. Name an existing file.")
+
+
+def _matches(workspace: Path, pattern: Path) -> bool:
+    """Whether a pattern such as `data/part-*.csv` names files, and none that a link leads out of the workspace."""
+    files = [path for path in workspace.glob(str(pattern).lstrip("/")) if path.is_file()]
+    return bool(files) and all(path.resolve().is_relative_to(workspace) for path in files)
 
 
 def _nearest(name: str, files: Sequence[str]) -> list[str]:

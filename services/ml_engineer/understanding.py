@@ -14,13 +14,15 @@ from contracts.events import AnswerValue, Question
 from services._runtime.errors import Permanent
 from services._runtime.systems import system_directory
 from services.ml_engineer.engine import Candidate, Profile
-from services.ml_engineer.request import Reading, alternatives_in, kind_said, nearest, read, same, targets_in
+from services.ml_engineer.request import Reading, alternatives_in, hinted_in, kind_said, nearest, read, same, targets_in
 from services.ml_engineer.slots import CERTAIN, SLOT_LIST, SLOTS_BY_ID, Known, Slot
 
 _CLEAR_SCORE: Final = 0.5
 _CLEAR_LEAD: Final = 0.15
 _SHOWN_COLUMNS: Final = 30
 _NUMERIC: Final = frozenset({"number", "integer"})
+_MOST_CLASSES: Final = 100
+"""Different values of a category that the engine can tell apart as a target."""
 _EXACT: Final = frozenset({"binary", "multiclass"})
 """Kinds that need no look at the data; the engine refuses them where they do not fit."""
 
@@ -61,7 +63,7 @@ def with_target(understanding: Understanding, profile: Profile) -> Understanding
     told = found.known.get("task.target")
     if told is not None and told.origin == "answer":
         return _with_kind(found, profile, replace(told, value=_column(str(told.value), columns)))
-    meant = alternatives_in(found.request, columns) or _plausible(targets_in(found.request, columns), profile)
+    meant = _meant(found.request, columns, profile)
     if len(meant) == 1:
         return _with_kind(found, profile, Known("task.target", meant[0], "request", "the request"))
     if not meant and (stated := _stated_target(found.facts, columns)) is not None:
@@ -91,7 +93,9 @@ def with_missing(understanding: Understanding) -> Understanding:
     """The understanding with a question for each slot that is still open."""
     asked = {question.id for question in understanding.questions}
     left = tuple(
-        slot.question(_evidence(slot, understanding.facts))
+        _unusable(slot, said)
+        if (said := understanding.reading.slots.get(slot.id))
+        else slot.question(_evidence(slot, understanding.facts))
         for slot in SLOT_LIST
         if slot.asked and slot.id not in understanding.known and slot.id not in asked and slot.default is not None
     )
@@ -136,6 +140,23 @@ def _stated_target(facts: Sequence[Fact], columns: Sequence[str]) -> Known | Non
         if len(fitting) == 1 and fact.confidence >= CERTAIN:
             return Known("task.target", fitting[0], "workspace", fact.source)
     return None
+
+
+def _meant(request: str, columns: Sequence[str], profile: Profile) -> tuple[str, ...]:
+    """Columns that the request means; a mere hint counts where nothing else is clearly the target."""
+    naming = _naming(profile)
+    if found := alternatives_in(request, columns) or _plausible(targets_in(request, columns, naming), profile):
+        return found
+    hinted = hinted_in(request, [name for name in columns if name not in naming])
+    rivalled = _is_clear(profile.candidates) and profile.candidates[0].target not in hinted
+    return () if rivalled else _plausible(hinted, profile)
+
+
+def _naming(profile: Profile) -> frozenset[str]:
+    """Columns that name rows or whom they are about: nothing that could be learnt."""
+    named = {name for problem in profile.problems if problem.code == "id_like" for name in problem.columns}
+    many = {found.name for found in profile.columns if found.type not in _NUMERIC and found.distinct > _MOST_CLASSES}
+    return frozenset({*profile.entity, *named, *many})
 
 
 def _plausible(meant: Sequence[str], profile: Profile) -> tuple[str, ...]:
@@ -210,6 +231,12 @@ def _is_clear(candidates: Sequence[Candidate]) -> bool:
     if not candidates or candidates[0].score < _CLEAR_SCORE:
         return False
     return len(candidates) == 1 or candidates[0].score - candidates[1].score >= _CLEAR_LEAD
+
+
+def _unusable(slot: Slot, said: AnswerValue) -> Question:
+    """The question for what the request says in a way that nothing can be built from: no default replaces a wish."""
+    question = slot.question((f"the request says {_shown(said)}, which cannot be met",))
+    return question.model_copy(update={"default": None})
 
 
 def _evidence(slot: Slot, facts: Sequence[Fact]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ running server does meanwhile; it goes on with the engine that it has loaded.
 """
 
 import asyncio
+import contextlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,11 +14,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from contracts.events import Gate
+from mlsystem.errors import SpecError
+from mlsystem.spec import SPEC_FILE, examine, read_toml
 from services._runtime.errors import Permanent
 from services._runtime.systems import find_engine
 from services.ml_engineer import delivery, documents
 from services.ml_engineer.build import run_tests
-from services.ml_engineer.dossier import RECORD, read_record, record
+from services.ml_engineer.dossier import RECORD, Design, read_record, record
 from services.ml_engineer.engine import NOTHING_LIVE
 from services.ml_engineer.evidence import Tested
 from services.ml_engineer.intent import Intent
@@ -109,10 +112,19 @@ def _put_files(site: Site) -> tuple[str, ...]:
     top: Mapping[str, str] = {}
     if _has_record(site):
         known = read_record(site.directory)
-        dossier = replace(known, wheel=wheel, wheel_sha256=sha256)
+        dossier = replace(known, design=_as_it_is(site, known.design), wheel=wheel, wheel_sha256=sha256)
         inside = {**inside, **documents.render(dossier), RECORD: record(dossier)}
         top = documents.render_repository(dossier)
     return delivery.deliver(site.workspace, site.system, inside, top)
+
+
+def _as_it_is(site: Site, design: Design) -> Design:
+    """The design with what its owner made of system.toml since; as it was where the engine cannot take that."""
+    with contextlib.suppress(SpecError):
+        content = read_toml(site.directory / SPEC_FILE)
+        if not examine(content)[1]:
+            return design.model_copy(update={"spec": content})
+    return design
 
 
 def _has_record(site: Site) -> bool:

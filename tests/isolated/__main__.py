@@ -19,7 +19,7 @@ CHECKS: Final = {
     "sbom": "a bill of materials in CycloneDX's own validator",
     "schemathesis": "the server against its own OpenAPI document",
     "openlineage_export": "the lineage of a package in OpenLineage's own client",
-    "prometheus": "a real Prometheus with the delivered rules: drifted rows are played, the alert fires",
+    "prometheus": "a real Prometheus with the delivered rules: drift and wrong answers are played, alerts fire",
     "runbook": "every command of the runbook and of rollback.md, installing and training included",
     "workflow": "every line of the delivered workflow, in fresh environments",
 }

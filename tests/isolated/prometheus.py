@@ -1,4 +1,4 @@
-"""A real Prometheus with the delivered rules scrapes a real server; drifted rows are played; the alert fires.
+"""A real Prometheus with the delivered rules scrapes a real server; drift and wrong answers are played; alerts fire.
 
 Nothing is waited for longer than the durations of the spec: a window is 15 s here instead of an hour, everything else
 is as delivered. Also asked of Prometheus: whether every rule evaluates, and every panel of the dashboard answers.
@@ -63,19 +63,20 @@ def run(_arguments: Sequence[str]) -> int:
         with contextlib.ExitStack() as stack:
             server = stack.enter_context(serving(system.workspace.root))
             prometheus = stack.enter_context(_prometheus(program, root, files, server.port))
-            return _play(server.url, prometheus, files)
+            return _play(Client(server.url, {}), system, prometheus, files)
 
 
-def _play(url: str, prometheus: Prometheus, files: dict[str, str]) -> int:
-    client = Client(url, {})
+def _play(client: Client, system: Monitored, prometheus: Prometheus, files: dict[str, str]) -> int:
     calm = _until(client, prometheus, seconds=50.0, tenure=0.0)
     say(f"50 s of traffic as in training: {sorted(calm) or 'nothing fires'}")
     started = time.monotonic()
     found = _until(client, prometheus, seconds=PATIENCE_S, tenure=12.0)
     say(f"drift played in: {sorted(found) or 'nothing fires'} after {time.monotonic() - started:.0f} s")
+    worse = _with_wrong_answers(client, system, prometheus)
+    say(f"outcomes that deny every answer: {sorted(worse - found) or 'nothing more fires'}")
     broken = _broken(prometheus, json.loads(files["deploy/grafana/dashboards/system.json"]))
     say("\n".join(broken) or "every rule evaluates, every panel answers")
-    return 0 if not calm and ("FeatureDrift", "tenure") in found and not broken else 1
+    return 0 if not calm and ("FeatureDrift", "tenure") in found and _WORSE in worse and not broken else 1
 
 
 def _until(client: Client, prometheus: Prometheus, *, seconds: float, tenure: float) -> set[tuple[str, str]]:
@@ -91,6 +92,19 @@ def _until(client: Client, prometheus: Prometheus, *, seconds: float, tenure: fl
     return prometheus.firing()
 
 
+def _with_wrong_answers(client: Client, system: Monitored, prometheus: Prometheus) -> set[tuple[str, str]]:
+    """Tells the server that the opposite of what it says came true, until `monitor` has found it; what fires then."""
+    end, seed = time.monotonic() + PATIENCE_S, 0
+    while time.monotonic() < end and _WORSE not in prometheus.firing():
+        seed += 1
+        told = client.predict(rows_of(traffic(seed, _ROWS)))
+        denied = [{"id": p["id"], "actual": "No" if p["prediction"] == "Yes" else "Yes"} for p in told]
+        client.post("/outcomes", {"outcomes": denied})
+        system.monitor()
+        time.sleep(0.2)
+    return prometheus.firing()
+
+
 def _broken(prometheus: Prometheus, dashboard: dict[str, Any]) -> list[str]:
     """Rules that do not evaluate, and panels that show nothing though there is traffic."""
     rules = [rule for group in prometheus.ask("rules")["groups"] for rule in group["rules"]]
@@ -102,6 +116,7 @@ def _broken(prometheus: Prometheus, dashboard: dict[str, Any]) -> list[str]:
     return found
 
 
+_WORSE: Final = ("QualityDropped", "")
 _EMPTY: Final = {"Refused requests", "Failed requests"}
 """Panels of what has not happened."""
 

@@ -79,7 +79,7 @@ def _write(folder: Path, rows: int) -> None:
 
 
 def _in_one_process(root: Path) -> dict[str, Any]:
-    options = Namespace(input=root / "all.parquet", output=root / "answers.parquet", version=None)
+    options = Namespace(input=root / "all.parquet", output=root / "answers.parquet", version=None, monitor=False)
     predict(Workspace.open(root / "system", Reporter("json")), options)
     return _by_id(pq.read_table(root / "answers.parquet").to_pylist())
 

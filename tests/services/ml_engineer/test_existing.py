@@ -3,8 +3,10 @@
 `house.ended` checks every law of a task's life on every one of them.
 """
 
+import asyncio
 import json
 import os
+import shutil
 import tomllib
 from collections.abc import AsyncGenerator
 from datetime import timedelta
@@ -15,11 +17,15 @@ import pytest
 
 from contracts.events import Completed, Delivered, Failed, QuestionsAsked
 from contracts.report import ActivityReport
+from services._runtime import telemetry
 from services._runtime.bus import Bus
+from services._runtime.provision import provision
 from services._runtime.publisher import Publisher
 from services._runtime.settings import Settings
+from tests.conftest import fast_settings
 from tests.fakes.engine import WHEEL
 from tests.following import history, is_event, is_step, state, until
+from tests.server import NatsServer
 from tests.services.ml_engineer.house import House, opened
 from tests.services.ml_engineer.test_engagement import answers
 from tests.workspaces import churn
@@ -27,12 +33,34 @@ from tests.workspaces import churn
 SYSTEM = "ml/churn"
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace in which `churn` was delivered, to be copied."""
+    directory = tmp_path_factory.mktemp("built")
+    server = NatsServer(directory / "nats")
+    server.start()
+    workspace = asyncio.run(_build(fast_settings(server.url, directory), directory))
+    server.stop()
+    return workspace
+
+
+async def _build(settings: Settings, directory: Path) -> Path:
+    bus = await Bus.connect(settings, "test")
+    await provision(bus)
+    async with opened(bus, Publisher(bus, telemetry.start("test", settings)), settings, directory) as found:
+        await found.submit()
+        assert (await found.ended()).event == "completed"
+    await bus.close()
+    return found.workspace
+
+
 @pytest.fixture
-async def house(bus: Bus, publisher: Publisher, settings: Settings, tmp_path: Path) -> AsyncGenerator[House]:
+async def house(
+    bus: Bus, publisher: Publisher, settings: Settings, tmp_path: Path, built: Path
+) -> AsyncGenerator[House]:
     """A workspace with everybody at work, and `churn` delivered in it."""
     async with opened(bus, publisher, settings, tmp_path) as found:
-        await found.submit("built")
-        await found.ended("built")
+        shutil.copytree(built, found.workspace, dirs_exist_ok=True)
         yield found
 
 
@@ -196,13 +224,19 @@ async def test_an_owners_edits_survive_a_second_request(house: House) -> None:
 
 
 async def test_a_system_gets_the_engine_of_this_mesh(house: House) -> None:
-    """The wheel, locks, tests and untouched files are new; the owner's edits stay; the tests ran with it."""
+    """The wheel, locks, tests and untouched files are new; the owner's edits stay; the tests ran with it.
+
+    What is written from the spec is written from the spec as its owner has it now.
+    """
     old = house.workspace / SYSTEM / "vendor" / WHEEL
+    with (house.workspace / SYSTEM / "system.toml").open("a") as spec:
+        spec.write("\n[serving]\nport = 9417\n")
     (house.workspace / SYSTEM / "Makefile").write_text("all:\n")
     old.write_bytes(b"an older engine")
     final, found = await asked_for(house, "Upgrade the engine of churn", "up")
     assert (final.outcome, found.kept) == ("success", (f"{SYSTEM}/Makefile",))
     assert old.read_bytes() == house.wheel.read_bytes()
+    assert "127.0.0.1:9417:9417" in (house.workspace / SYSTEM / "deploy" / "compose.yml").read_text()
     assert [(gate.name, gate.passed) for gate in found.gates] == [("spec", True), ("delivered_tests", True)]
     report = next(event.body for event in await history(house.bus, "up") if isinstance(event.body, ActivityReport))
     assert f"/{SYSTEM}/vendor/{WHEEL}" in report.files_modified

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from pydantic import JsonValue
 
-from services.ml_engineer.intent import Action, Intent, read, refused_servers, systems_meant
+from services.ml_engineer.intent import Action, Intent, read, refused_servers, systems_meant, unlearnt
 from services.ml_engineer.moments import moment_in
 
 NOW = datetime(2026, 11, 24, 14, 30, tzinfo=timezone(timedelta(hours=1)))  # a Tuesday
@@ -111,3 +111,26 @@ def test_a_server_that_is_denied_is_not_asked_for() -> None:
     """`without TorchServe` asks for nothing."""
     assert refused_servers("predict churn, without TorchServe please") == ()
     assert len(refused_servers("predict churn on TF Serving and torch-serve")) == 2
+
+
+@pytest.mark.parametrize(
+    ("request_text", "needed"),
+    [
+        ("Cluster the customers in data.csv into 5 segments", "the group of each row"),
+        ("Build an LLM chatbot that answers questions about data.csv", "a column that is to be predicted"),
+        ("Train an image classifier on photos/", "with a target"),
+        ("Recommend products to our users", "whether an offer was bought"),
+        ("detect anomalies in logs.csv", "which rows were such cases"),
+    ],
+)
+def test_what_is_not_learnt_from_a_table_is_refused_with_what_would_be_needed(request_text: str, needed: str) -> None:
+    """Another model than the one that was asked for would be no answer."""
+    assert needed in unlearnt(request_text)
+
+
+@pytest.mark.parametrize(
+    "request_text", ["Predict the segment of each customer", "which customers leave, grouped by store", "Predict churn"]
+)
+def test_what_has_a_target_is_learnt(request_text: str) -> None:
+    """A word that only reminds of something else refuses nothing."""
+    assert unlearnt(request_text) == ""

@@ -38,6 +38,15 @@ def test_a_named_file_is_found_also_by_its_name_alone(workspace: Path, said: str
     assert found(workspace, said) == ("/data/churn.csv",)
 
 
+def test_a_pattern_names_the_files_that_it_fits_and_stays_a_pattern(workspace: Path) -> None:
+    """So that a file which comes later is learnt from too; a link that leads out is not followed."""
+    assert found(workspace, "data/ch*.csv") == ("/data/ch*.csv",)
+    (workspace / "data" / "chosen.csv").symlink_to(workspace.parent / "outside.csv")
+    for pattern in ("data/ch*.csv", "data/none-*.csv"):
+        with pytest.raises(Permanent, match="there is no file"):
+            found(workspace, pattern)
+
+
 def test_an_absolute_path_and_a_file_url_count_inside_the_workspace(workspace: Path) -> None:
     """However they are written; a URL is decoded."""
     (workspace / "my data.csv").write_text("a\n1\n")

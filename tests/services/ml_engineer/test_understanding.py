@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from contracts.briefing import Fact
 from contracts.events import AnswerValue
 from services._runtime.errors import Permanent
-from services.ml_engineer.engine import Candidate, ColumnProfile
+from services.ml_engineer.engine import Candidate, ColumnProfile, Problem
 from services.ml_engineer.quantities import UnreadableError
 from services.ml_engineer.request import read
 from services.ml_engineer.slots import SLOTS_BY_ID, Known
@@ -69,6 +69,32 @@ def test_two_columns_that_the_request_may_mean_are_a_question() -> None:
 def test_a_column_that_only_occurs_does_not_rival_one_that_can_be_predicted() -> None:
     """`by plan and tenure` names features; of several columns the ones that could be a target count."""
     assert understand("churned customers by plan, by tenure").known["task.target"].value == "churned"
+
+
+def test_who_is_predicted_is_not_what_is_predicted() -> None:
+    """The column that names customers is no target, whether each of them has one row or several."""
+    named = profile().model_copy(update={"problems": (Problem(code="id_like", columns=("customer",)),)})
+    several = profile((ColumnProfile(name="customer_id", type="integer", distinct=90), *COLUMNS[1:]))
+    several = several.model_copy(update={"entity": ("customer_id",)})
+    for data in (named, several):
+        found = understand("Predict which customers will leave", data=data, accept_defaults=True)
+        assert (found.known["task.target"].value, found.known["task.target"].origin) == ("churned", "default")
+
+
+def test_a_hint_counts_only_where_nothing_else_is_clearly_the_target() -> None:
+    """`plans` may mean the plan's name, and is no rival of a column that is a target by all signs."""
+    columns = (*COLUMNS[1:3], ColumnProfile(name="plan_name", type="category", distinct=3), COLUMNS[4])
+    assert understand("Which plans are left", data=profile(columns)).questions[0].default == "churned"
+    alone = understand("Which plans are left", data=profile(columns, candidates=()))
+    assert alone.known["task.target"].value == "plan_name"
+
+
+def test_what_cannot_be_met_is_asked_and_no_default_replaces_it() -> None:
+    """An answer in no time is a wish that is not silently dropped."""
+    found = understand("Predict churned, p99 under 0 ms", accept_defaults=True)
+    assert [(question.id, question.default, question.evidence) for question in found.questions] == [
+        ("nfr.latency", None, ("the request says 0 ms p99, which cannot be met",))
+    ]
 
 
 def test_a_target_that_is_not_there_is_asked_with_the_nearest_names() -> None:
