@@ -18,8 +18,8 @@ PARSER_VERSION := 3.6.3
 ARGS ?=
 # Some shells forbid Python to keep what it has compiled: each of hundreds of processes here would compile it again.
 unexport PYTHONDONTWRITEBYTECODE
-# One more than there are processors: the tests wait for other processes a third of their time.
-WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+# Two more than there are processors: the tests wait for other processes a third of their time.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 2)
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test long lint types lock bench chaos clean
