@@ -23,7 +23,6 @@ from mlsystem.serving.model import Model
 from mlsystem.serving.package import Package
 from mlsystem.serving.process import serving
 from mlsystem.serving.recorder import MAX_ROWS, Recorder
-from mlsystem.serving.view import Taken
 from mlsystem.spec import Capture, read_spec
 from mlsystem.state import Captured, State, open_state
 from tests.blueprint.asking import ask, get, metric, predict
@@ -100,8 +99,11 @@ def recorder(root: Path, metrics: Metrics, **capture: Any) -> tuple[Recorder, Mo
     return Recorder(state_in(root), spec, live, metrics, reporter), Model(package, name="small")
 
 
-def taken(model: Model, rows: list[dict[str, object]]) -> Taken:
-    return Taken(time.time(), 0.001, model, rows, model.judge(rows, strict=False))
+def give(buffered: Recorder, model: Model, rows: list[dict[str, object]]) -> str:
+    """A request of these rows, answered and taken; the id of its first prediction."""
+    judged = model.judge(rows, strict=False)
+    buffered.take(model, rows, judged, 0.001)
+    return judged.answer.predictions[0].id
 
 
 def test_what_was_answered_is_kept_when_the_server_has_stopped(tmp_path: Path) -> None:
@@ -158,16 +160,14 @@ def test_a_state_that_cannot_be_written_costs_no_answer_and_is_told(tmp_path: Pa
 def test_rows_that_nobody_takes_away_are_dropped_oldest_first_and_counted(tmp_path: Path) -> None:
     metrics = Metrics(())
     buffered, model = recorder(tmp_path, metrics)
-    judged = taken(model, [ROW] * 1000)
     for _ in range(MAX_ROWS // 1000 + 3):
-        buffered.take(judged)
-    newest = taken(model, [ROW])
-    buffered.take(newest)
+        give(buffered, model, [ROW] * 1000)
+    newest = give(buffered, model, [ROW])
     dropped = metrics.total()["mlsystem_captures_dropped", ("buffer",)]
     buffered.start()
     buffered.close()
     assert list(dropped) == [4000]
-    assert newest.judged.answer.predictions[0].id in {captured.id for captured in kept(tmp_path)}
+    assert newest in {captured.id for captured in kept(tmp_path)}
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_as_much_is_kept_as_the_spec_says(
 ) -> None:
     """A share is drawn by id: a quarter of 400 rows within five standard deviations."""
     buffered, model = recorder(tmp_path, Metrics(()), **capture)
-    buffered.take(taken(model, [ROW] * 400))
+    give(buffered, model, [ROW] * 400)
     buffered.start()
     buffered.close()
     found = kept(tmp_path)
@@ -192,7 +192,7 @@ def test_what_is_older_than_it_may_be_is_let_go(tmp_path: Path) -> None:
     old = Captured("old", time.time() - 8 * 86_400, 1, "", "No", (1.0, 0.0), None)
     state_in(tmp_path).capture([old])
     buffered, model = recorder(tmp_path, Metrics(()), retention="7d")
-    buffered.take(taken(model, [ROW]))
+    give(buffered, model, [ROW])
     buffered.start()
     buffered.close()
     assert ["old" in captured.id for captured in kept(tmp_path)] == [False]
@@ -211,7 +211,7 @@ def test_a_second_replica_on_one_sqlite_file_is_refused_and_told_what_to_do(tmp_
 def test_a_profile_that_cannot_be_read_costs_the_sketches_alone(tmp_path: Path) -> None:
     buffered, model = recorder(tmp_path, Metrics(()))
     model.profile = b"no profile"
-    buffered.take(taken(model, [ROW]))
+    give(buffered, model, [ROW])
     buffered.start()
     buffered.close()
     assert (len(kept(tmp_path)), "profile.json" in buffered.trouble) == (1, True)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlsystem.errors import StateError
 from mlsystem.serving.answers import Refusal, refused_values, warned
-from mlsystem.serving.view import Taken
 
 if TYPE_CHECKING:
     from mlsystem.boundary import Warning_
@@ -123,7 +122,7 @@ class Predictor:
         """Count what was answered, and hand it to the recorder."""
         self._metrics.predicted(judged.answer)
         if self._recorder is not None:
-            self._recorder.take(Taken(time.time(), time.perf_counter() - started, model, rows, judged))
+            self._recorder.take(model, rows, judged, time.perf_counter() - started)
 
     def _keep_place(self, job: Future[Any]) -> None:
         loop = asyncio.get_running_loop()

@@ -15,9 +15,9 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mlsystem.output import Reporter
     from mlsystem.serving.live import Live
     from mlsystem.serving.metrics import Metrics
-    from mlsystem.serving.model import Model
+    from mlsystem.serving.model import Judged, Model
     from mlsystem.spec import Spec
     from mlsystem.state import State
 
@@ -59,6 +59,9 @@ _BREATH_S: Final = 0.0001
 """Pause after every tenth of a millisecond of work, in which the event loop gets the interpreter, and whoever waits for
 it a processor: a thread that worked on would hold up each of the requests that come meanwhile."""
 
+_FEW_ROWS: Final = 50
+"""Rows of a request of which captures are made on the event loop."""
+
 _WAKE_ROWS: Final = 1_000
 """Rows that do not wait for the turn's time: they would be memory."""
 
@@ -73,7 +76,7 @@ _CLOSE_S: Final = 10.0
 
 
 class Recorder:
-    """The buffer and its thread. `take` and `refused` belong to the event loop; everything else to the thread."""
+    """The buffer and its thread. `take`, `refused` and `caught_up` belong to the event loop, the rest to the thread."""
 
     def __init__(self, state: State, spec: Spec, live: Live, metrics: Metrics, reporter: Reporter) -> None:
         self._state = state
@@ -119,18 +122,35 @@ class Recorder:
             self._failed(error)
         self._thread.start()
 
-    def take(self, taken: Taken) -> None:
-        """Keep what there is to keep of an answered request; never waits."""
+    def take(self, model: Model, rows: Sequence[Mapping[str, Any]], judged: Judged, duration_s: float) -> None:
+        """Keep what there is to keep of a request that was answered just now; never waits."""
+        self._put(self._taken(model, rows, judged, duration_s))
+
+    def _taken(self, model: Model, rows: Sequence[Mapping[str, Any]], judged: Judged, duration_s: float) -> Taken:
+        """Return what is kept; of a few rows it is made here and now, where all that it is made of is at hand.
+
+        A second later that would be out of the processor's caches, and would have been in the way of later requests.
+        """
+        view, at = self._view(model), time.time()
+        captures: Iterable[Captured] = view.captured(at, rows, judged)
+        if len(rows) <= _FEW_ROWS:
+            try:
+                captures = list(captures)
+            except Exception:  # noqa: BLE001 - the answer is not to blame; the thread meets it again, and tells
+                captures = view.captured(at, rows, judged)
+        return Taken(view, at, duration_s, len(rows), judged.encoded, judged.scores, captures)
+
+    def _put(self, taken: Taken) -> None:
         waiting, rows = self._waiting, self._rows
         waiting.append(taken)
-        rows.put += len(taken.rows)
+        rows.put += taken.rows
         while rows.waiting() > MAX_ROWS:
             try:
                 oldest = waiting.popleft()
             except IndexError:  # the thread was faster
                 break
-            rows.dropped += len(oldest.rows)
-            self._metrics.add("mlsystem_captures_dropped", ("buffer",), len(oldest.rows))
+            rows.dropped += oldest.rows
+            self._metrics.add("mlsystem_captures_dropped", ("buffer",), oldest.rows)
         if rows.waiting() > _WAKE_ROWS:
             self._wake.set()
 
@@ -181,7 +201,7 @@ class Recorder:
             self._recovered()
 
     def _count(self, taken: Iterable[Taken]) -> None:
-        for _, group in itertools.groupby(taken, lambda one: (one.model.name.version, self._window(one))):
+        for _, group in itertools.groupby(taken, lambda one: (one.view.model.name.version, self._window(one))):
             while some := list(itertools.islice(group, _SKETCH_ROWS)):
                 self._sketch(some)
 
@@ -191,7 +211,7 @@ class Recorder:
         with contextlib.suppress(IndexError):  # some were dropped meanwhile
             for _ in range(len(self._waiting)):
                 taken.append(self._waiting.popleft())
-        self._rows.got += sum(len(one.rows) for one in taken)
+        self._rows.got += sum(one.rows for one in taken)
         return taken
 
     def _window(self, taken: Taken) -> float:
@@ -206,16 +226,15 @@ class Recorder:
 
     def _sketch(self, taken: Sequence[Taken]) -> None:
         """Count the rows of one version and window, all at once: a sketch costs by calls more than by rows."""
-        model = taken[0].model
-        view = self._view(model)
+        view = taken[0].view
         if view.profile is None:
             return
-        key = self._window(taken[0]), model.name.version
+        key = self._window(taken[0]), view.model.name.version
         sketch = self._sketches.get(key)
         if sketch is None:
             sketch = self._sketches[key] = Sketch.empty(view.profile)
-        encoded = [one.judged.encoded for one in taken]
-        scores = [row for one in taken for row in one.judged.scores]
+        encoded = [one.encoded for one in taken]
+        scores = [row for one in taken for row in one.scores]
         sketch.update(
             np.concatenate([e.numbers for e in encoded]),
             np.concatenate([e.strings for e in encoded]),
@@ -237,7 +256,7 @@ class Recorder:
 
         What was taken is let go one by one: to free all of it in one go would hold the interpreter for milliseconds.
         """
-        records = itertools.chain.from_iterable(self._records(taken))
+        records = itertools.chain.from_iterable(_let_go(taken))
         while batch := self._batch(records):
             try:
                 self._state.capture(batch)
@@ -247,11 +266,6 @@ class Recorder:
                 raise
             self._metrics.add("mlsystem_captures", (), len(batch))
             _breathe()
-
-    def _records(self, taken: deque[Taken]) -> Iterator[Iterator[Captured]]:
-        while taken:
-            one = taken.popleft()
-            yield self._view(one.model).captured(one)
 
     @staticmethod
     def _batch(records: Iterator[Captured]) -> list[Captured]:
@@ -305,6 +319,11 @@ class Recorder:
             self._reporter.progress("serve", None, "predictions are kept again")
             self._metrics.set("mlsystem_state_up", (), 1)
         self._trouble, self._broken = "", False
+
+
+def _let_go(taken: deque[Taken]) -> Iterator[Iterable[Captured]]:
+    while taken:
+        yield taken.popleft().captures
 
 
 def _breathe() -> None:

@@ -5,12 +5,14 @@ Owns the way from rows and answers to records of the state. Leaves when that hap
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from mlsystem.boundary import canonical
+import msgspec
+
+from mlsystem.boundary import Encoded, canonical
 from mlsystem.governance.mask import mask_of
 from mlsystem.monitoring.profile import Profile, read_profile
 from mlsystem.state import Captured
@@ -19,17 +21,7 @@ if TYPE_CHECKING:
     from mlsystem.serving.model import Judged, Model
     from mlsystem.spec import Spec
 
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """One answered request."""
-
-    at: float
-    """Seconds since 1970 UTC."""
-    duration_s: float
-    model: Model
-    rows: Sequence[Mapping[str, Any]]
-    judged: Judged
+_json: Final = msgspec.json.Encoder()
 
 
 @dataclass(frozen=True)
@@ -65,17 +57,32 @@ class View:
         """The bins that its rows are counted into, None if the package brought none; DataError if it is unreadable."""
         return read_profile(self.model.profile) if self.model.profile else None
 
-    def captured(self, taken: Taken) -> Iterator[Captured]:
-        """Yield what is kept of a request, a record a row."""
-        answer, features = taken.judged.answer, self.features
-        for row, scores, found in zip(taken.rows, taken.judged.scores, answer.predictions, strict=True):
+    def captured(self, at: float, rows: Sequence[Mapping[str, Any]], judged: Judged) -> Iterator[Captured]:
+        """Yield what is kept of a request that was answered at `at`, a record a row, its columns encoded."""
+        features, plain = self.features, self.harmless and judged.encoded.plain
+        for row, scores, found in zip(rows, judged.scores, judged.answer.predictions, strict=True):
             if int(found.id[-8:], 16) >= self.share:
                 continue
             kept = None if features is None else {name: row.get(name) for name in features}
-            if kept is not None and not (self.harmless and taken.judged.encoded.plain):
+            if kept is not None and not plain:
                 kept = self.mask(kept)
             entity = _text(row.get(self.entity)) if self.entity else ""
-            yield Captured(found.id, taken.at, found.version, entity, found.prediction, tuple(scores), kept)
+            encoded = None if kept is None else msgspec.Raw(_json.encode(kept))
+            yield Captured(found.id, at, found.version, entity, found.prediction, tuple(scores), encoded)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What is to be kept of one answered request."""
+
+    view: View
+    at: float
+    """Seconds since 1970 UTC."""
+    duration_s: float
+    rows: int
+    encoded: Encoded
+    scores: Sequence[Sequence[float]]
+    captures: Iterable[Captured]
 
 
 def _text(value: object) -> str:

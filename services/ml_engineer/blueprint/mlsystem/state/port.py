@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import msgspec
 
 
-class Captured(msgspec.Struct, frozen=True):
+class Captured(msgspec.Struct, frozen=True, gc=False):
     """A prediction that was answered."""
 
     id: str
@@ -24,8 +24,9 @@ class Captured(msgspec.Struct, frozen=True):
     prediction: str | float
     scores: tuple[float, ...]
     """Probabilities in the order of the contract's labels, or the one value."""
-    features: dict[str, Any] | None
-    """The row's feature columns as they came, masked; None where they are not kept."""
+    features: Any
+    """The row's feature columns as they came, masked, a dict; None where they are not kept. Who writes may have encoded
+    them (`msgspec.Raw`): what waits is then small, and what the row was made of is free."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
