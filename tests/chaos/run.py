@@ -162,10 +162,11 @@ async def _at_work(bus: Bus) -> str:
     """What is left to do for the mesh, in words."""
     try:
         left, unheard = await _doorbells(bus), await _unheard(bus)
+        behind = "" if await bus.follows(subjects.REPORTS) else "REPORTS is behind TASKS"
     except (MeshError, NotFoundError) as error:
         return str(error)
     doorbells = f"{len(left)} doorbells in WORK" if left else ""
-    return ", ".join(filter(None, (doorbells, f"{unheard} messages are not judged" if unheard else "")))
+    return ", ".join(filter(None, (doorbells, f"{unheard} messages are not judged" if unheard else "", behind)))
 
 
 async def _doorbells(bus: Bus) -> dict[str, int]:
