@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import os
-import socket
 import threading
 import time
 from collections import deque
@@ -24,10 +22,9 @@ import numpy as np
 from mlsystem.errors import MlsystemError, StateError
 from mlsystem.governance.regimes import retention_s
 from mlsystem.monitoring.gauges import Gauges
-from mlsystem.monitoring.sketch import Sketch
+from mlsystem.serving.sketches import Sketches, breathe
 from mlsystem.serving.view import Taken, View
-from mlsystem.spec import seconds
-from mlsystem.state import Captured, Window, replica_name
+from mlsystem.state import Captured, replica_name
 
 if TYPE_CHECKING:
     from mlsystem.output import Reporter
@@ -55,10 +52,6 @@ _STEP_ROWS: Final = 16
 _SKETCH_ROWS: Final = 512
 """Rows that are counted at once, column by column."""
 
-_BREATH_S: Final = 0.0001
-"""Pause after every tenth of a millisecond of work, in which the event loop gets the interpreter, and whoever waits for
-it a processor: a thread that worked on would hold up each of the requests that come meanwhile."""
-
 _FEW_ROWS: Final = 50
 """Rows of a request of which captures are made on the event loop."""
 
@@ -71,7 +64,6 @@ _HOUR_S: Final = 3600.0
 _GAUGES_S: Final = 10.0
 """Seconds between two looks at the drift of what all workers saw."""
 
-_KEPT_WINDOWS: Final = 2
 _CLOSE_S: Final = 10.0
 
 
@@ -81,19 +73,16 @@ class Recorder:
     def __init__(self, state: State, spec: Spec, live: Live, metrics: Metrics, reporter: Reporter) -> None:
         self._state = state
         self._spec = spec
-        self._window_s = seconds(spec.monitoring.window)
+        self._sketches = Sketches(state, spec.monitoring)
         self._live = live
         self._metrics = metrics
         self._gauges = Gauges(metrics)
         self._reporter = reporter
-        self._worker = f"{socket.gethostname()}/{os.getpid()}/{time.time():.0f}"  # a restart is another one
         self._waiting: deque[Taken] = deque()
         self._rows = _Rows()
         self._refusals = [0, 0]
         self._told = [0, 0]
         self._views: dict[int, View] = {}
-        self._sketches: dict[tuple[float, int], Sketch] = {}
-        self._changed: set[tuple[float, int]] = set()
         self._turns = 0  # that have ended
         self._claim_at = self._expire_at = self._gauge_at = 0.0
         self._wake, self._ended = threading.Event(), threading.Event()
@@ -187,7 +176,7 @@ class Recorder:
         """Write what waits. What goes wrong is told and counted, and the next turn comes."""
         taken, sound = self._take_all(), True
         traffic = bool(taken)
-        steps = (lambda: self._count(taken), lambda: self._capture(taken), self._save_windows, self._housekeeping)
+        steps = (lambda: self._count(taken), lambda: self._capture(taken), self._sketches.save, self._housekeeping)
         for step in steps:
             try:
                 step()
@@ -201,7 +190,9 @@ class Recorder:
             self._recovered()
 
     def _count(self, taken: Iterable[Taken]) -> None:
-        for _, group in itertools.groupby(taken, lambda one: (one.view.model.name.version, self._window(one))):
+        for _, group in itertools.groupby(
+            taken, lambda one: (one.view.model.name.version, self._sketches.window(one.at))
+        ):
             while some := list(itertools.islice(group, _SKETCH_ROWS)):
                 self._sketch(some)
 
@@ -213,9 +204,6 @@ class Recorder:
                 taken.append(self._waiting.popleft())
         self._rows.got += sum(one.rows for one in taken)
         return taken
-
-    def _window(self, taken: Taken) -> float:
-        return taken.at // self._window_s * self._window_s
 
     def _view(self, model: Model) -> View:
         found = self._views.get(model.name.version)
@@ -229,21 +217,17 @@ class Recorder:
         view = taken[0].view
         if view.profile is None:
             return
-        key = self._window(taken[0]), view.model.name.version
-        sketch = self._sketches.get(key)
-        if sketch is None:
-            sketch = self._sketches[key] = Sketch.empty(view.profile)
+        sketch = self._sketches.changing(taken[0].at, view.model.name.version, view.profile)
         encoded = [one.encoded for one in taken]
         scores = [row for one in taken for row in one.scores]
         sketch.update(
             np.concatenate([e.numbers for e in encoded]),
             np.concatenate([e.strings for e in encoded]),
             np.array(scores, np.float64),
-            pause=_breathe,
+            pause=breathe,
         )
         refused, failed = self._new_refusals()
         sketch.observe(np.array([one.duration_s for one in taken]), refused=refused, failed=failed)
-        self._changed.add(key)
 
     def _new_refusals(self) -> tuple[int, int]:
         now = list(self._refusals)
@@ -265,7 +249,7 @@ class Recorder:
                 self._metrics.add("mlsystem_captures_dropped", ("state",), lost)
                 raise
             self._metrics.add("mlsystem_captures", (), len(batch))
-            _breathe()
+            breathe()
 
     @staticmethod
     def _batch(records: Iterator[Captured]) -> list[Captured]:
@@ -273,17 +257,8 @@ class Recorder:
         batch: list[Captured] = []
         while len(batch) < _BATCH_ROWS and (some := list(itertools.islice(records, _STEP_ROWS))):
             batch += some
-            _breathe()
+            breathe()
         return batch
-
-    def _save_windows(self) -> None:
-        if not self._changed:
-            return
-        found = [Window(key[0], key[1], self._worker, self._sketches[key].to_bytes()) for key in sorted(self._changed)]
-        self._state.save_windows(found)
-        self._changed.clear()
-        for old in sorted(self._sketches)[:-_KEPT_WINDOWS]:
-            del self._sketches[old]
 
     def _housekeeping(self) -> None:
         """Renew the claim, say how the traffic has drifted, and once an hour let go what is older than it may be."""
@@ -324,10 +299,6 @@ class Recorder:
 def _let_go(taken: deque[Taken]) -> Iterator[Iterable[Captured]]:
     while taken:
         yield taken.popleft().captures
-
-
-def _breathe() -> None:
-    time.sleep(_BREATH_S)
 
 
 @dataclass(slots=True)

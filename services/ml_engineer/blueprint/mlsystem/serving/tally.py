@@ -1,15 +1,13 @@
 """What batches see, counted into the windows that monitoring judges, beside what /predict sees.
 
-Owns the sketches of the batches of one process, and writing them about once a second. A batch is answered whether or
+Owns that rows of batches are counted, and written about once a second. A batch is answered whether or
 not it can be counted. Its rows are counted and not captured: they have the caller's ids, by which no outcome could be
-told from that of another batch. Leaves the bins to `monitoring.sketch`.
+told from that of another batch. Leaves the windows to `sketches`.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import threading
 import time
 from typing import TYPE_CHECKING, Final
@@ -18,9 +16,7 @@ import numpy as np
 
 from mlsystem.errors import MlsystemError
 from mlsystem.monitoring.profile import Profile, read_profile
-from mlsystem.monitoring.sketch import Sketch
-from mlsystem.spec import seconds
-from mlsystem.state import Window
+from mlsystem.serving.sketches import Sketches, breathe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,10 +27,6 @@ if TYPE_CHECKING:
     from mlsystem.state import State
 
 _SAVE_S: Final = 1.0
-_KEPT: Final = 2
-"""Windows and versions that are counted on; an older one is complete."""
-_BREATH_S: Final = 0.0001
-"""Pause after a column, in which the event loop gets the interpreter."""
 
 _log = logging.getLogger(__name__)
 
@@ -43,13 +35,9 @@ class Tally:
     """Counts the rows of batches; safe to use from several threads."""
 
     def __init__(self, state: State, settings: Monitoring) -> None:
-        self._state = state
-        self._window_s = seconds(settings.window)
-        self._worker = f"{socket.gethostname()}/{os.getpid()}/{time.time():.0f}/batch"
+        self._sketches = Sketches(state, settings, "/batch")
         self._lock = threading.Lock()
         self._profile: tuple[Model, Profile | None] | None = None
-        self._sketches: dict[tuple[float, int], Sketch] = {}
-        self._changed: set[tuple[float, int]] = set()
         self._saved_at = 0.0
 
     def add(self, model: Model, encoded: Encoded, scores: Sequence[Sequence[float]]) -> None:
@@ -76,11 +64,8 @@ class Tally:
         profile = self._profile_of(model)
         if profile is None or not scores:
             return
-        key = time.time() // self._window_s * self._window_s, model.name.version
-        sketch = self._sketches.setdefault(key, Sketch.empty(profile))
-        told = np.array(scores, np.float64)
-        sketch.update(encoded.numbers, encoded.strings, told, pause=lambda: time.sleep(_BREATH_S))
-        self._changed.add(key)
+        sketch = self._sketches.changing(time.time(), model.name.version, profile)
+        sketch.update(encoded.numbers, encoded.strings, np.array(scores, np.float64), pause=breathe)
 
     def _profile_of(self, model: Model) -> Profile | None:
         """Return the bins of a model, None if its package brought none; DataError if they cannot be read."""
@@ -90,9 +75,4 @@ class Tally:
 
     def _save(self) -> None:
         self._saved_at = time.monotonic()
-        found = [Window(key[0], key[1], self._worker, self._sketches[key].to_bytes()) for key in sorted(self._changed)]
-        if found:
-            self._state.save_windows(found)
-        self._changed.clear()
-        for old in sorted(self._sketches)[:-_KEPT]:
-            del self._sketches[old]
+        self._sketches.save()
